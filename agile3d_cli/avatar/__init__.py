@@ -1,0 +1,1 @@
+"""face + style -> avatar: the flow behind `agile3d apply` and `agile3d export`."""

@@ -1,0 +1,1 @@
+"""exemplars -> style: the flow behind `agile3d new-style`."""

@@ -1,0 +1,43 @@
+"""Settings of the flow exemplars -> style. Imports no torch, so the command line takes its defaults from here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from agile3d_cli.errors import ConfigError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRESETS = ("fast", "standard", "full")
+
+
+@dataclass(frozen=True)
+class NewStyleConfig:
+    """How a folder of pictures becomes a style."""
+
+    name: str
+    """Name of the style: lower-case letters, digits, dashes and underscores, at most 40."""
+    stylizer: str = "agilegan"
+    """Plugin that learns the style in 2D."""
+    base: str = "mini"
+    """Generator that the style belongs to."""
+    preset: str = "fast"
+    """How long to train: "fast", "standard" or "full"."""
+    resume: bool = False
+    """Go on where an interrupted run of the same name stopped."""
+    seed: int = 0
+    """All chance comes from it."""
+    device: str = "auto"
+    """Where to compute: "auto", "cpu", "cuda" or "mps"."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", self.name) or self.name == "none":
+            raise ConfigError(
+                f"--name is {self.name!r}; use up to 40 lower-case letters, digits, dashes and underscores, not 'none'."
+            )
+        if self.preset not in PRESETS:
+            raise ConfigError(f"--preset is {self.preset!r}; choose one of {', '.join(PRESETS)}.")
+        if self.device not in DEVICES:
+            raise ConfigError(f"--device is {self.device!r}; choose one of {', '.join(DEVICES)}.")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"--seed is {self.seed}; it must lie between 0 and {2**63 - 1}.")
