@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def _save(path: str | os.PathLike[str], image: np.ndarray | Tensor, kind: str, *
     return write_whole(path, lambda stream: picture.save(stream, kind, **options))
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
+def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> Path:
     """Lets ``write`` fill a temporary file beside ``path`` and renames it, so no half-written file is ever seen.
 
     Raises:

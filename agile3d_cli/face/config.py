@@ -1,0 +1,40 @@
+"""Settings of the face stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agile3d_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FaceConfig:
+    """How faces are found and cropped."""
+
+    size: int = 512
+    """Side of the crops, pixels."""
+    wide: float = 0.62
+    """Focal length of the wide picture over that of the crop; smaller shows more around the head."""
+    estimator: str = "mesh"
+    """Who finds the landmarks: a name in ``face.estimators``."""
+    detection_threshold: float = 0.5
+    """Least detector score of a face, 0 to 1."""
+    presence_threshold: float = 0.5
+    """Least certainty of the landmark model that it looks at a face, 0 to 1."""
+    overlap: float = 0.3
+    """Boxes that overlap by more than this (intersection over union) are one face."""
+    mesh_passes: int = 2
+    """Times the landmarks are found; each pass crops anew around the last landmarks."""
+    threads: int = 2
+    """Threads of each face network; fixed, so that results do not depend on the machine."""
+    matte: bool = True
+    """Whether the person mask is computed; without it the whole picture counts as the person."""
+
+    def __post_init__(self) -> None:
+        for name in ("detection_threshold", "presence_threshold", "overlap"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"FaceConfig.{name} is {getattr(self, name)}; it lies between 0 and 1.")
+        if not 0.3 <= self.wide <= 1:
+            raise ConfigError(f"FaceConfig.wide is {self.wide}; it lies between 0.3 and 1.")
+        if self.size < 32 or self.mesh_passes < 1 or self.threads < 1:
+            raise ConfigError("FaceConfig needs size >= 32, mesh_passes >= 1 and threads >= 1.")
