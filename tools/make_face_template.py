@@ -1,8 +1,8 @@
 """Makes agile3d_cli/assets/face_template.safetensors: the average 468-point face in world units.
 
 Input: landmarks of frontal neutral photos, and of the same people smiling. The average is symmetrised, laid onto the
-five world points by a similarity, and freed of perspective, so that the standard frontal camera sees the photos' average
-face. Weights fall with how much a point moves between people and expressions.
+five world points by a similarity, and freed of perspective, so that the standard frontal camera sees the average face
+of the photos. Weights fall with how much a point moves between people and expressions.
 
     python tools/make_face_template.py ../shared/assets/photos-london-neutral ../shared/assets/photos-london-smiling
 

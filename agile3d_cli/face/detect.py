@@ -42,17 +42,17 @@ class Detection:
         return math.atan2(along[1], along[0])
 
 
-def detect_faces(photo: np.ndarray, config: FaceConfig) -> list[Detection]:
-    """Faces in a photo (H, W, 3) uint8, largest first; an empty list when there is none.
+def detect_faces(photo: np.ndarray, config: FaceConfig) -> Iterator[list[Detection]]:
+    """Attempts to find faces in a photo (H, W, 3) uint8: lists of candidates, surest way first.
 
-    The whole photo is looked at first. Only when that shows nothing: from further away (a face that fills the
-    picture), in overlapping tiles (small faces), and turned on its sides (a photo that lost its orientation).
+    The whole photo is looked at first; it is enough for almost every photo. Then from further away (a face that fills
+    the picture), in overlapping tiles (small faces), and turned on its sides (a photo that lost its orientation). The
+    caller takes the first list in which the landmark model agrees.
     """
     for group in _windows(*photo.shape[:2]):
         found = [detection for matrix in group for detection in _look(photo, matrix, config)]
         if found:
-            return sorted(_merge(found, config.overlap), key=lambda detection: -detection.side)
-    return []
+            yield _merge(found, config.overlap)
 
 
 def _windows(height: int, width: int) -> Iterator[list[np.ndarray]]:

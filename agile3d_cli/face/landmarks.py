@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agile3d_cli.face.config import FaceConfig
-from agile3d_cli.face.detect import detect_faces
+from agile3d_cli.face.detect import Detection, detect_faces
 from agile3d_cli.face.networks import run_network
 from agile3d_cli.face.template import face_template
 from agile3d_cli.face.warp import similarity, to_photo, warp
@@ -65,16 +65,20 @@ def make_landmarks(points: np.ndarray, presence: float) -> Landmarks:
 
 def mesh_landmarks(photo: np.ndarray, config: FaceConfig) -> list[Landmarks]:
     """The 468-point landmarks of every face in a photo (H, W, 3) uint8, largest first."""
-    faces = []
-    for detection in detect_faces(photo, config):
-        window = similarity(detection.centre, detection.side * MARGIN, detection.roll)
-        for _ in range(config.mesh_passes - 1):
-            points, _ = _mesh(photo, window, config)
-            window = _window(points)
-        points, presence = _mesh(photo, window, config, mirrored=True)
-        if presence >= config.presence_threshold:
-            faces.append(make_landmarks(points, presence))
-    return sorted(faces, key=lambda face: -_area(face))
+    for candidates in detect_faces(photo, config):
+        faces = [_refine(photo, candidate, config) for candidate in candidates]
+        faces = [face for face in faces if face.presence >= config.presence_threshold]
+        if faces:
+            return sorted(faces, key=lambda face: -_area(face))
+    return []
+
+
+def _refine(photo: np.ndarray, detection: Detection, config: FaceConfig) -> Landmarks:
+    window = similarity(detection.centre, detection.side * MARGIN, detection.roll)
+    for _ in range(config.mesh_passes - 1):
+        points, _ = _mesh(photo, window, config)
+        window = _window(points)
+    return make_landmarks(*_mesh(photo, window, config, mirrored=True))
 
 
 def _mesh(
