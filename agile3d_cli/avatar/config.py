@@ -45,3 +45,70 @@ class ApplyConfig:
         for name, choices in (("pose", POSES), ("device", DEVICES)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"--{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How a head becomes a mesh."""
+
+    resolution: int = 192
+    """Grid cells along each side of the head's box, a multiple of 8 from 32 to 768."""
+    level: float | None = None
+    """Density of the surface, per world unit; None measures it: where a ray has lost half of its light."""
+    dense: bool = False
+    """Evaluate the whole grid instead of a band around the surface; the same mesh, several times slower."""
+    smoothing: int = 6
+    """Rounds of smoothing that keep the volume, 0 to 100."""
+    faces: int | None = None
+    """Simplify to about so many triangles, at least 500; None keeps all. Needs the package fast-simplification."""
+    detail: int = 2
+    """How often triangles are split where their colours differ (eyes, lips), 0 to 4."""
+    texture: int = 0
+    """Width and height of the texture, pixels, 256 to 4096; 0 colours the vertices. Needs the package xatlas."""
+
+    def __post_init__(self) -> None:
+        if self.resolution % 8 or not 32 <= self.resolution <= 768:
+            raise ConfigError(f"The mesh resolution is {self.resolution}; it must be a multiple of 8 from 32 to 768.")
+        if self.level is not None and not 0.0 < self.level < 1e6:
+            raise ConfigError(f"The surface level is {self.level}; it must be positive, 5 to 50 is usual.")
+        if self.faces is not None and self.faces < 500:
+            raise ConfigError(f"A mesh of {self.faces} triangles is no head any more; ask for 500 or more.")
+        if self.texture and not 256 <= self.texture <= 4096:
+            raise ConfigError(f"The texture is {self.texture} pixels wide; it must be 0 (none) or 256 to 4096.")
+        for name, low, high in (("smoothing", 0, 100), ("detail", 0, 4)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"Mesh {name} is {getattr(self, name)}; it must lie between {low} and {high}.")
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Which pictures of a finished head are made."""
+
+    sheet_yaws: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0)
+    """Angles of the view sheet from left to right, degrees."""
+    zoom: float = 0.62
+    """Focal length of sheet and turntable over that of the portrait camera; below 1 shows hair and neck too."""
+    frames: int = 30
+    """Pictures of one turn, 2 to 720."""
+    frame_size: int = 256
+    """Width and height of a turntable picture, pixels, 32 to 1024."""
+    fps: float = 12.0
+    """Pictures a second of the turntable, 1 to 60."""
+    swing: float = 0.0
+    """Degrees to either side for a turntable that swings there and back; 0 turns all the way round."""
+    background: float = 1.0
+    """Grey behind the head, -1 (black) to 1 (white)."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("zoom", 0.2, 2.0),
+            ("frames", 2, 720),
+            ("frame_size", 32, 1024),
+            ("fps", 1, 60),
+            ("swing", 0, 170),
+            ("background", -1, 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"Views: {name} is {getattr(self, name)}; it must lie between {low} and {high}.")
+        if not self.sheet_yaws:
+            raise ConfigError("A view sheet needs at least one angle.")
