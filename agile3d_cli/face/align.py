@@ -16,8 +16,9 @@ from torch import Tensor
 from agile3d_cli.camera import angles
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.landmarks import Landmarks
+from agile3d_cli.face.matte import person_matte
 from agile3d_cli.face.pose import solve_pose
-from agile3d_cli.face.warp import inside, to_crop, warp, zoom_out
+from agile3d_cli.face.warp import inside, to_crop, to_photo, warp, zoom_out
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def align_face(photo: np.ndarray, landmarks: Landmarks, config: FaceConfig | Non
     return AlignedFace(
         image=image,
         wide=wide,
-        matte=torch.ones(1, config.size, config.size),
+        matte=_matte(wide, pose.crop, beyond, config),
         valid=inside(photo, beyond, config.size),
         label=label,
         landmarks=to_crop(pose.crop, landmarks.points).astype(np.float32),
@@ -70,3 +71,10 @@ def align_face(photo: np.ndarray, landmarks: Landmarks, config: FaceConfig | Non
         crop=pose.crop,
         error=pose.error,
     )
+
+
+def _matte(wide: Tensor, crop: np.ndarray, beyond: np.ndarray, config: FaceConfig) -> Tensor:
+    if not config.matte:
+        return torch.ones(1, config.size, config.size)
+    middle = to_crop(beyond, to_photo(crop, np.array([[0.5, 0.5]])))[0]
+    return person_matte(wide, middle, config)
