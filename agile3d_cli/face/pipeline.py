@@ -15,8 +15,8 @@ from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.estimators import find_faces
 from agile3d_cli.image import read_photo
 
-DOUBTFUL_ERROR = 0.03
-"""Landmark misses above this are worth a note, crop fractions."""
+DOUBTFUL_ERROR = {468: 0.03, 5: 0.06}
+"""Landmark misses above this are worth a note, crop fractions, by the number of landmarks."""
 SMALL_FACE = 64
 """Crops with fewer photo pixels than this per side are worth a note."""
 SIDE_VIEW = 40.0
@@ -66,6 +66,6 @@ def _notes(face: AlignedFace, count: int, index: int) -> list[str]:
         notes.append(f"The face is small ({side:.0f} pixels across its crop); details will be missing.")
     if abs(face.yaw) > SIDE_VIEW:
         notes.append(f"The head is turned by {abs(face.yaw):.0f} degrees; the far side is guessed.")
-    if face.error > DOUBTFUL_ERROR:
+    if face.error > DOUBTFUL_ERROR[len(face.landmarks)]:
         notes.append("The landmarks fit a face badly, so the camera is doubtful.")
     return notes

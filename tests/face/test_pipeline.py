@@ -110,7 +110,7 @@ def test_photo_without_a_face_is_an_error(tmp_path: Path) -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="wide"):
         FaceConfig(wide=2.0)
-    with pytest.raises(MissingError, match="mesh"):
+    with pytest.raises(MissingError, match="mediapipe"):
         load_face(ASTRONAUT, FaceConfig(estimator="none"))
 
 
