@@ -1,0 +1,64 @@
+"""`agile3d new-style`: about 20 pictures to a style."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agile3d_cli.cli.apply import as_json
+from agile3d_cli.cli.choices import OUTPUT_FOLDER, complete_models, complete_stylizers
+from agile3d_cli.cli.session import Session
+from agile3d_cli.errors import UsageError
+from agile3d_cli.style.config import PRESETS, NewStyleConfig
+
+
+def new_style(
+    session: Session,
+    exemplars: Annotated[Path, typer.Argument(metavar="EXEMPLARS_DIR", help="Folder with about 20 pictures.")],
+    name: Annotated[str | None, typer.Option(help="Name of the style. [the folder's name]")] = None,
+    stylizer: Annotated[
+        str, typer.Option(help="Who learns the style in 2D.", autocompletion=complete_stylizers)
+    ] = NewStyleConfig.stylizer,
+    base: Annotated[
+        str, typer.Option(help="Generator it belongs to.", autocompletion=complete_models)
+    ] = NewStyleConfig.base,
+    preset: Annotated[str, typer.Option(help=f"How long to train: {', '.join(PRESETS)}.")] = NewStyleConfig.preset,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help=f"Folder for bundle, preview and report. [{OUTPUT_FOLDER}/NAME-style]")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install/--no-install", help="Also add it to your own styles, so its name works.")
+    ] = True,
+) -> None:
+    """Learns a style from about 20 pictures and writes it as one file."""
+    if not exemplars.is_dir():
+        raise UsageError(f"{exemplars} is not a folder; give the folder that holds the pictures of the style.")
+    config = NewStyleConfig(
+        name=name or re.sub(r"[^a-z0-9_-]+", "-", exemplars.resolve().name.lower()).strip("-")[:40],
+        stylizer=stylizer,
+        base=base,
+        preset=preset,
+        resume=resume,
+        seed=session.seed,
+        device=session.device,
+    )
+    # Reported before torch is imported.
+    from agile3d_cli.plugins import choose_stylizer
+    from agile3d_cli.registry import find_file, install_file
+
+    find_file(base, "model")
+    choose_stylizer(stylizer)
+
+    from agile3d_cli.style.pipeline import learn_style
+
+    with session.progress(config.name) as progress:
+        result = learn_style(exemplars, output or OUTPUT_FOLDER / f"{config.name}-style", config, progress)
+    installed = install_file(Path(result.bundle), "style", replace=True).path if install else None
+    facts = as_json(result)
+    text = "\n".join(f"{key}: {facts[key]}" for key in ("bundle", "preview", "report") if facts.get(key))
+    session.result({**facts, "installed": str(installed) if installed else None}, text)
+    session.note(f"Try it: agile3d apply PHOTO --style {config.name if install else result.bundle}")
