@@ -8,6 +8,7 @@ from agile3d_cli.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 POSES = ("mediapipe", "insightface")
+"""Estimators of ``face/estimators.py``; the first is shipped."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ApplyConfig:
     face: int = 0
     """Which face of the photo, 0 is the largest."""
     pose: str = "mediapipe"
-    """How the head pose is estimated: "mediapipe" or "insightface"."""
+    """Who finds the landmarks and so the head pose: "mediapipe" or "insightface"."""
     seed: int = 0
     """All chance comes from it."""
     device: str = "auto"
