@@ -92,7 +92,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
 
 def to_tensor(photo: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_array(image: Tensor) -> np.ndarray:
