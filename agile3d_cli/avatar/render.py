@@ -1,0 +1,146 @@
+"""Generator + subject + cameras -> views, fast enough for a plain CPU.
+
+A coarse density grid is made once per subject and guides every ray: the generator itself is only asked at the few
+depths where the grid says there is something. The plain two-pass renderer beside it (``render_plain``) is what the
+fast path is tested against.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.head import Rendering
+from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
+
+GUIDE = 96
+"""Nodes per axis of the guiding density grid."""
+GUIDE_COARSE = 4
+"""The grid is evaluated around occupied nodes of a grid this many times coarser."""
+GUIDE_SAMPLES = 64
+FINE_SAMPLES = 14
+SEEN = 2e-3
+"""Coarse alpha below which a ray counts as background."""
+CHUNK = 1 << 17
+"""Points evaluated at a time."""
+RAYS = 1 << 14
+"""Rays handled at a time."""
+
+
+class GeneratorHead:
+    """One head of a generator as a ``Head``. Holds caches, so make one per subject and keep it."""
+
+    def __init__(self, generator: TriplaneGenerator, subject: Subject):
+        self._generator, self._subject = generator, subject
+        self._guide = self._make_guide()
+
+    @property
+    def box(self) -> float:
+        """Half-width of the cube that holds everything, world units."""
+        return self._generator.config.box / 2
+
+    @property
+    def subject(self) -> Subject:
+        """Planes and deformation."""
+        return self._subject
+
+    @torch.no_grad()
+    def field(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density (P,) per world unit and colour (P, 3) in [0, 1] at world points (P, 3)."""
+        points = points.to(self._subject.planes)
+        parts = [self._generator.field(self._subject, block[None]) for block in points.split(CHUNK)]
+        density = torch.cat([d[0] for d, _ in parts])
+        return density, torch.cat([c[0, :, :3] for _, c in parts]).clamp(0, 1)
+
+    @torch.no_grad()
+    def render(self, labels: Tensor, size: int, background: float = 1.0) -> Rendering:
+        """Views (N, 3, size, size) of labels (N, 25) on a plain background grey in [-1, 1]."""
+        views = [self._view(label[None].to(self._subject.planes), size) for label in labels]
+        colour, alpha, depth = (torch.cat(column) for column in zip(*views, strict=True))
+        image = (2 * colour - alpha) + (1 - alpha) * background
+        return Rendering(image.clamp(-1, 1), alpha, depth)
+
+    def _view(self, label: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        origins, directions = camera.rays(label, size, size)
+        colour = torch.zeros(size * size, 3).to(label)
+        alpha, depth = torch.zeros(size * size).to(label), torch.full((size * size,), self._generator.config.far).to(label)
+        for start in range(0, size * size, RAYS):
+            block = slice(start, start + RAYS)
+            self._rays(origins[0, block], directions[0, block], colour[block], alpha[block], depth[block])
+        shape = (1, 1, size, size)
+        return colour.T.reshape(1, 3, size, size), alpha.reshape(shape), depth.reshape(shape)
+
+    def _rays(self, origin: Tensor, direction: Tensor, colour: Tensor, alpha: Tensor, depth: Tensor) -> None:
+        """Fills ``colour`` (R, 3), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
+        config = self._generator.config
+        coarse = spread_depths(config.near, config.far, GUIDE_SAMPLES, origin)
+        weights = interval_weights(self._guided(origin, direction, coarse), coarse)
+        seen = (weights.sum(-1) > SEEN).nonzero()[:, 0]
+        if not len(seen):
+            return
+        origin, direction = origin[seen], direction[seen]
+        depths = importance_depths(coarse[seen], _widen(weights[seen]), FINE_SAMPLES)
+        points = (origin[:, None] + direction[:, None] * depths[..., None]).reshape(-1, 3)
+        density, rgb = self.field(points)
+        shape = depths.shape
+        pixels = composite(density.reshape(1, *shape), rgb.reshape(1, *shape, 3), depths[None])
+        colour[seen], alpha[seen], depth[seen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
+
+    def _guided(self, origin: Tensor, direction: Tensor, depths: Tensor) -> Tensor:
+        """Density from the guide, rays (R, 3) and depths (R, S) -> (R, S)."""
+        points = (origin[:, None] + direction[:, None] * depths[..., None]) / self.box
+        return F.grid_sample(self._guide, points[None, :, :, None], align_corners=True)[0, 0, :, :, 0]
+
+    @torch.no_grad()
+    def _make_guide(self) -> Tensor:
+        """Density on a regular grid (1, 1, G, G, G) indexed [z, y, x], zero away from the head."""
+        few = GUIDE // GUIDE_COARSE
+        coarse = self._grid_density(_nodes(few, self.box, self._subject.planes).reshape(-1, 3)).reshape(1, 1, few, few, few)
+        near = F.max_pool3d((coarse > 1).float(), 3, 1, 1)
+        wanted = F.interpolate(near, size=(GUIDE, GUIDE, GUIDE), mode="trilinear", align_corners=True).reshape(-1) > 0
+        guide = torch.zeros(GUIDE**3).to(self._subject.planes)
+        guide[wanted] = self._grid_density(_nodes(GUIDE, self.box, guide).reshape(-1, 3)[wanted])
+        return guide.reshape(1, 1, GUIDE, GUIDE, GUIDE)
+
+    def _grid_density(self, points: Tensor) -> Tensor:
+        # The outermost nodes lie on the box, where the field ends; they are asked a hair inside.
+        return self.field(points * (1 - 1e-4))[0]
+
+
+@torch.no_grad()
+def render_plain(generator: TriplaneGenerator, subject: Subject, labels: Tensor, size: int) -> Rendering:
+    """The same pictures by two full passes of the generator along every ray, on black: slow and simple."""
+    config = generator.config
+    origin, direction = camera.rays(labels, size, size)
+    coarse = spread_depths(config.near, config.far, config.coarse_samples, origin)
+    density, _ = _along(generator, subject, origin, direction, coarse)
+    fine = importance_depths(coarse, interval_weights(density, coarse), config.fine_samples)
+    depths = torch.sort(torch.cat([coarse, fine], -1), -1).values
+    pixels = composite(*_along(generator, subject, origin, direction, depths), depths)
+    shape = (len(labels), 1, size, size)
+    alpha = pixels.alpha.reshape(shape)
+    image = 2 * pixels.colour[..., :3].transpose(1, 2).reshape(len(labels), 3, size, size) - 1
+    return Rendering(image, alpha, pixels.depth.reshape(shape))
+
+
+def _along(
+    generator: TriplaneGenerator, subject: Subject, origin: Tensor, direction: Tensor, depths: Tensor
+) -> tuple[Tensor, Tensor]:
+    points = origin[..., None, :] + direction[..., None, :] * depths[..., None]
+    density, features = generator.field(subject, points.flatten(1, 2))
+    return density.reshape(depths.shape), features.reshape(*depths.shape, -1)
+
+
+def _nodes(size: int, half_width: float, like: Tensor) -> Tensor:
+    line = torch.linspace(-half_width, half_width, size, device=like.device, dtype=like.dtype)
+    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
+    return torch.stack([x, y, z], -1)
+
+
+def _widen(weights: Tensor) -> Tensor:
+    """Lets a ray's neighbouring intervals take part, as the guide is coarse: (R, S) -> (R, S)."""
+    padded = F.pad(weights, (1, 1))
+    return torch.maximum(torch.maximum(padded[:, :-2], padded[:, 2:]), weights) + 0.01 * weights.amax(-1, keepdim=True)

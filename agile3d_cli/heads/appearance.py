@@ -1,0 +1,91 @@
+"""Colours of skin, eyes and hair, in linear light."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agile3d_cli.heads.kit import Kit, sample
+from agile3d_cli.heads.parameters import Parameters
+
+SKIN_RAMP = (
+    np.array([[0.95, 0.80, 0.72], [0.90, 0.71, 0.60], [0.78, 0.57, 0.44],
+              [0.60, 0.40, 0.29], [0.42, 0.27, 0.19], [0.27, 0.17, 0.125]])
+    ** 2.2
+)  # fmt: skip
+"""Palest to darkest skin, even steps for the eye."""
+EYES = ("brown", "brown", "brown", "brownlight", "green", "grey", "bluegreen", "deepblue", "blue")
+FACE_UV = (slice(60, 160), slice(150, 362))
+"""Rows and columns of the face in the 512 px skin textures, for their mean colour."""
+FINE_NOISE = 256
+
+
+def skin_tone(tone: float, redness: float) -> np.ndarray:
+    """Linear RGB of skin: ``tone`` in [0, 1], ``redness`` in standard deviations."""
+    t = np.clip(tone, 0, 1) * (len(SKIN_RAMP) - 1)
+    i = min(int(t), len(SKIN_RAMP) - 2)
+    colour = SKIN_RAMP[i] * (1 - (t - i)) + SKIN_RAMP[i + 1] * (t - i)
+    return colour * np.exp(0.07 * redness * np.array([0.35, -0.5, -0.75]))
+
+
+def eye_texture(kit: Kit, number: int) -> np.ndarray:
+    """Iris texture (H, W, 3) of one of the eye colours."""
+    texture = kit.texture(f"eyes/{EYES[number]}_eye.png")
+    return texture[..., :3] * 0.85
+
+
+def hair_colours(texel: np.ndarray, texture: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Tints hair texels (N, 3): their brightness relative to the texture's mean, times the hair colour."""
+    visible = texture[..., 3] > 0.5
+    mean = texture[visible][:, :3].mean()
+    strand = np.clip(texel.mean(1) / mean, 0.2, 3.0)
+    return np.clip(colour * strand[:, None] ** 0.5, 0, 0.95)
+
+
+class SkinPainter:
+    """Mixes the kit's skins for one subject and paints brows' shadow, lips, beard, scalp and clothes on top."""
+
+    def __init__(self, p: Parameters, kit: Kit):
+        self._p = p
+        self._texture = self._mix(kit)
+        rows, columns = FACE_UV
+        self._mean = np.median(self._texture[rows, columns].reshape(-1, 3), 0)
+        self._noise = np.random.default_rng(7).normal(size=(FINE_NOISE, FINE_NOISE, 1)).astype(np.float32)
+
+    def _mix(self, kit: Kit) -> np.ndarray:
+        p = self._p
+        ages = {"young": max(0.0, 1 - 2 * p.age), "middleage": 1 - abs(2 * p.age - 1), "old": max(0.0, 2 * p.age - 1)}
+        shade = "dark" if p.tone > 0.72 else "light"
+        total, weight = 0.0, 0.0
+        for sex, share in (("male", p.male), ("female", 1 - p.male)):
+            for age, amount in ages.items():
+                names = [n for n in kit.skins if n.startswith(f"{age}_{shade}skinned_{sex}_")]
+                pick = names[min(int(p.skin_variants[0] * len(names)), len(names) - 1)]
+                total = total + share * amount * kit.skins[pick]
+                weight += share * amount
+        return np.asarray(total / weight, np.float32)
+
+    def paint(self, uv: np.ndarray, mask: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Albedo (N, 3) and gloss (N,) at texture coordinates (N, 2) with the masks' weights there."""
+        p = self._p
+        target = skin_tone(p.tone, p.redness)
+        ratio = np.clip(sample(self._texture, uv) / self._mean, 0.02, 2.2)
+        colour = target * ratio ** (0.9 if p.tone < 0.7 else 1.0)
+        noise = sample(self._noise, uv * 9)[:, 0]
+        colour = colour * np.exp(0.10 * mask["cheeks"][:, None] * np.array([0.2, -0.6, -0.6]))
+        spots = p.freckles * mask["cheeks"] * np.clip(noise - 0.8, 0, 1)
+        colour = colour * np.exp(-spots[:, None] * np.array([0.5, 0.9, 1.1]))
+        colour = _blend(colour, target * np.array([0.75, 0.30, 0.33]), p.lip_colour * 0.8 * mask["lips"])
+        colour = _blend(colour, np.array([0.06, 0.03, 0.035]), p.eye_shadow * 0.5 * mask["lids"])
+        hair = p.hair_colour
+        stubble = mask["beard"] * (0.28 * p.stubble * (1 + 0.3 * noise) + 0.92 * p.beard * (0.93 + 0.07 * noise))
+        colour = _blend(colour, hair * 0.8, np.clip(stubble, 0, 0.95))
+        cover = 0.0 if p.hair_style == "bald" else 0.9
+        recede = mask["hairline"] * np.clip(2.2 * p.age * p.male - 0.6, 0, 1) if p.hair_style == "buzz" else 0.0
+        colour = _blend(colour, hair * (1 + 0.15 * noise[:, None]), np.clip(cover * mask["scalp"] * (1 - recede), 0, 1))
+        gloss = 0.035 * (1 - np.clip(stubble + mask["scalp"] * cover, 0, 1)) + 0.03 * mask["lips"]
+        cloth = mask["cloth"]
+        return _blend(colour, p.cloth, cloth), gloss * (1 - cloth)
+
+
+def _blend(base: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return base * (1 - share[:, None]) + over * share[:, None]

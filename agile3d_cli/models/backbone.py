@@ -1,0 +1,100 @@
+"""z -> ws -> planes: the mapping network and the StyleGAN2 backbone whose output image is the feature planes.
+
+Source: Chan et al., "Efficient Geometry-aware 3D GANs" (EG3D, CVPR 2022), section 4; Karras et al. 2020 for both
+networks (skip outputs, no residual connections). Written from the papers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.layers import Linear, ModulatedConv, activate, upsample
+
+
+class Mapping(nn.Module):
+    """Latent and camera label to styles."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        c, self.config = config, config
+        if c.label_dim:
+            self.embed = Linear(c.label_dim, c.w_dim)
+        first = c.z_dim + (c.w_dim if c.label_dim else 0)
+        sizes = [first] + [c.w_dim] * c.mapping_layers
+        self.layers = nn.ModuleList(Linear(a, b, lr=c.mapping_lr) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.register_buffer("w_avg", torch.zeros(c.w_dim))
+
+    def forward(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0, cutoff: int = 0) -> Tensor:
+        """(N, z_dim) and, where the network is conditioned, labels (N, label_dim) -> ws (N, num_ws, w_dim).
+
+        ``truncation`` pulls the first ``cutoff`` styles (0: all) towards the average.
+        """
+        x = _unit(z) if self.config.normalize_z else z
+        if self.config.label_dim:
+            assert label is not None, "a conditioned generator needs camera labels"
+            x = torch.cat([x, _unit(self.embed(label))], 1)
+        for layer in self.layers:
+            x = activate(layer(x))
+        ws = x[:, None].repeat(1, self.config.num_ws, 1)
+        if truncation != 1:
+            stop = cutoff or self.config.num_ws
+            ws[:, :stop] = self.w_avg.lerp(ws[:, :stop], truncation)
+        return ws
+
+
+class Block(nn.Module):
+    """One resolution: (up-)convolutions and the output that is added to the upsampled skip image."""
+
+    def __init__(self, config: GeneratorConfig, resolution: int):
+        super().__init__()
+        c, channels = config, config.channels(resolution)
+        self.resolution = resolution
+        if resolution == 4:
+            self.const = nn.Parameter(torch.randn(channels, 4, 4))
+        else:
+            self.conv0 = ModulatedConv(c.channels(resolution // 2), channels, c.w_dim, resolution, up=True)
+        self.conv1 = ModulatedConv(channels, channels, c.w_dim, resolution)
+        self.output = ModulatedConv(channels, 3 * c.plane_channels, c.w_dim, resolution, kernel=1, plain=True)
+        if resolution <= c.bias_maps:
+            self.bias_map = nn.Parameter(torch.zeros(channels, resolution, resolution))
+
+    def forward(self, x: Tensor | None, image: Tensor | None, ws: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """``ws``: the styles of conv0 (except at 4), conv1 and output, each (N, w_dim)."""
+        if x is None:
+            x = self.const[None].expand(ws[0].shape[0], -1, -1, -1)
+        else:
+            x = self.conv0(x, ws[0])
+        if hasattr(self, "bias_map"):
+            x = x + self.bias_map.to(x.dtype)
+        x = self.conv1(x, ws[-2])
+        out = self.output(x, ws[-1]).float()
+        return x, out if image is None else upsample(image) + out
+
+
+class Backbone(nn.Module):
+    """Styles to planes (N, 3, plane_channels, plane_size, plane_size)."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config, resolution) for resolution in config.resolutions)
+        if config.mean_planes:
+            self.mean_planes = nn.Parameter(torch.zeros(3, config.plane_channels, config.plane_size, config.plane_size))
+
+    def forward(self, ws: Tensor) -> Tensor:
+        """ws (N, num_ws, w_dim); a block's output shares its style with the next block's first convolution."""
+        x, image, used = None, None, 0
+        for block in self.blocks:
+            convs = 1 if block.resolution == 4 else 2
+            x, image = block(x, image, [ws[:, used + k] for k in range(convs + 1)])
+            used += convs
+        assert image is not None
+        planes = image.unflatten(1, (3, self.config.plane_channels))
+        return planes + self.mean_planes if self.config.mean_planes else planes
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Brings (N, C) to unit second moment."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)

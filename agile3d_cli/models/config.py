@@ -1,0 +1,129 @@
+"""Sizes and conventions of the tri-plane generator family, as plain data (no torch).
+
+One family serves the embedded ``mini`` and imported EG3D-type weights; everything that ``mini`` adds (mean planes,
+canonical deformation, focused planes) is off by default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from agile3d_cli.errors import ConfigError
+
+PLANE_AXES = ("xy_xz_zx", "xy_xz_zy")
+"""The published EG3D weights use (x, y), (x, z), (z, x), so no plane holds (y, z); the corrected set is xy_xz_zy."""
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """A fixed smooth map of space that gives the face more texels: p -> asinh(k (p - c)) per axis, scaled to [-1, 1].
+
+    With ``strength`` 0 it is the plain scaling by the box.
+    """
+
+    strength: float = 0.0
+    """k in units of one over the box half-width; 0 is off, 3 gives 1.65 times the texels at the centre."""
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Where texels are densest, world units."""
+
+
+@dataclass(frozen=True)
+class DeformationConfig:
+    """Canonical-space planes: a field, linear in the leading coordinates of z, from the mean head to the subject."""
+
+    shapes: int = 0
+    """Leading z coordinates that act linearly; 0 together with no expressions switches the deformation off."""
+    expressions: tuple[tuple[float, float], ...] = ()
+    """(strength, bias) of the coordinates after them: weight = strength * sigmoid(1.6 z + bias)."""
+    grid: int = 24
+    """Nodes per axis of the stored fields."""
+    inverse_grid: int = 40
+    """Nodes per axis of the inverted field of one subject."""
+    rounds: int = 8
+    """Fixed-point rounds of the inversion."""
+
+    @property
+    def components(self) -> int:
+        """Number of stored fields."""
+        return self.shapes + len(self.expressions)
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Every size of a generator. The defaults are EG3D FFHQ 512-128 without its super-resolution."""
+
+    z_dim: int = 512
+    w_dim: int = 512
+    label_dim: int = 25
+    """25 conditions the mapping on the camera label, 0 does not."""
+    normalize_z: bool = True
+    """Whether z is brought to unit second moment first; off where its length carries meaning."""
+    mapping_layers: int = 2
+    mapping_lr: float = 0.01
+    """Learning-rate multiplier folded into the mapping weights."""
+    plane_size: int = 256
+    plane_channels: int = 32
+    plane_axes: str = "xy_xz_zx"
+    channel_base: int = 32768
+    channel_max: int = 512
+    decoder_hidden: int = 64
+    feature_channels: int = 32
+    """Colour features a ray returns; the first three are RGB."""
+    density_gain: float = 1.0
+    """Multiplies the decoder's density output before softplus(s - 1), and the result."""
+    box: float = 1.0
+    """Edge of the cube the planes cover, world units."""
+    near: float = 2.25
+    far: float = 3.3
+    coarse_samples: int = 48
+    fine_samples: int = 48
+    mean_planes: bool = False
+    """A learned set of planes added to what the backbone makes."""
+    bias_maps: int = 0
+    """Resolutions up to this one get a learned bias per position; 0 is none."""
+    focus: FocusConfig = field(default_factory=FocusConfig)
+    deformation: DeformationConfig = field(default_factory=DeformationConfig)
+
+    def __post_init__(self) -> None:
+        size = self.plane_size
+        if size < 4 or size & (size - 1):
+            raise ConfigError(f"plane_size must be a power of two from 4 up, not {size}.")
+        if self.plane_axes not in PLANE_AXES:
+            raise ConfigError(f"plane_axes must be one of {', '.join(PLANE_AXES)}, not {self.plane_axes!r}.")
+        if self.deformation.components > self.z_dim:
+            raise ConfigError(f"{self.deformation.components} deformation fields need as many z coordinates.")
+        if not 0 < self.near < self.far:
+            raise ConfigError(f"rays need 0 < near < far, not {self.near} and {self.far}.")
+
+    @property
+    def resolutions(self) -> list[int]:
+        """4, 8, ... plane_size."""
+        return [2**k for k in range(2, self.plane_size.bit_length())]
+
+    @property
+    def num_ws(self) -> int:
+        """Style vectors of the backbone: one per convolution and one for the last output."""
+        return 2 * len(self.resolutions)
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels of the backbone at a resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a model file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> GeneratorConfig:
+        """Reads ``to_dict``'s data; raises ConfigError for unknown or missing fields."""
+        known = {f.name for f in fields(cls)}
+        if set(data) != known:
+            odd = sorted(set(data) ^ known)
+            raise ConfigError(f"The generator's configuration has unknown or missing fields: {', '.join(odd)}.")
+        values = dict(data)
+        values["focus"] = FocusConfig(data["focus"]["strength"], tuple(data["focus"]["centre"]))
+        deformation = dict(data["deformation"])
+        deformation["expressions"] = tuple(tuple(pair) for pair in deformation["expressions"])
+        values["deformation"] = DeformationConfig(**deformation)
+        return cls(**values)

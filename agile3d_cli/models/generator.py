@@ -1,0 +1,98 @@
+"""The tri-plane generator: latent -> planes and deformation -> a field that can be asked anywhere.
+
+One class serves ``mini`` and imported EG3D-type weights; see ``config.py``. Nothing is remembered on the module between
+calls: a subject is a value (``Subject``) that is passed around.
+
+Source: EG3D (Chan et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from agile3d_cli.models.backbone import Backbone, Mapping
+from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.deformation import Deformation
+from agile3d_cli.models.triplane import Decoder, plane_features
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything the field needs of N heads."""
+
+    planes: Tensor
+    """(N, 3, C, S, S)."""
+    backward: Tensor | None
+    """(N, 3, I, I, I) displacement into canonical space, or None where the generator has no deformation."""
+
+    def __getitem__(self, index: slice) -> Subject:
+        return Subject(self.planes[index], None if self.backward is None else self.backward[index])
+
+
+class TriplaneGenerator(nn.Module):
+    """Mapping, backbone, deformation and decoder."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        self.mapping = Mapping(config)
+        self.backbone = Backbone(config)
+        self.decoder = Decoder(config)
+        self.deformation = Deformation(config)
+
+    @property
+    def deforms(self) -> bool:
+        """Whether planes live in canonical space."""
+        return self.config.deformation.components > 0
+
+    def subject(self, ws: Tensor, weights: Tensor | None = None, displacement: Tensor | None = None) -> Subject:
+        """Styles (and shape weights) to a subject.
+
+        Args:
+            ws: (N, num_ws, w_dim).
+            weights: (N, components) shape and expression weights; needed when the generator deforms.
+            displacement: (N or 1, 3, G, G, G) added to the forward field: a style's or a photo's own part.
+        """
+        return Subject(self.backbone(ws), self.backward(weights, displacement))
+
+    def backward(self, weights: Tensor | None, displacement: Tensor | None = None) -> Tensor | None:
+        """The displacement into canonical space of ``subject``."""
+        if not self.deforms:
+            return None
+        assert weights is not None, "a deforming generator needs shape weights"
+        forward = self.deformation.displacement(weights)
+        return self.deformation.invert(forward if displacement is None else forward + displacement)
+
+    def field(self, subject: Subject, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density (N, P) per world unit and colour features (N, P, F) at world points (N, P, 3); empty outside the box."""
+        inside = points.abs().amax(-1) < self.config.box / 2
+        density, features = self.canonical_field(subject.planes, self.to_canonical(subject, points))
+        return density * inside, features
+
+    def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:
+        """World points (N, P, 3) of the subject to the space of the planes."""
+        if subject.backward is None:
+            return points
+        return self.deformation.to_canonical(points, subject.backward)
+
+    def canonical_field(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """``field`` at points already in the planes' space."""
+        normalised = self.deformation.focus.forward(points)
+        return self.decoder(plane_features(planes, normalised, self.config.plane_axes))
+
+    def from_latent(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Subject:
+        """Subjects of latents (N, z_dim)."""
+        weights = self.deformation.weights(z) * truncation if self.deforms else None
+        return self.subject(self.mapping(z, label, truncation), weights)
+
+
+@torch.no_grad()
+def mean_style(generator: TriplaneGenerator, draws: int, generator_seed: int = 0) -> Tensor:
+    """Average style (w_dim,) over random latents; for conditioned networks the label is left at zero."""
+    rng = torch.Generator().manual_seed(generator_seed)
+    z = torch.randn(draws, generator.config.z_dim, generator=rng)
+    label = torch.zeros(draws, generator.config.label_dim) if generator.config.label_dim else None
+    return generator.mapping(z, label)[:, 0].mean(0)

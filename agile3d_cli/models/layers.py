@@ -1,0 +1,88 @@
+"""Building blocks of StyleGAN2-type networks in plain torch.
+
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (CVPR 2020), sections 2-4 and the
+equalised learning rate of Karras et al. 2018. Written from the papers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2
+GAIN = math.sqrt(2.0)
+"""Keeps the variance after a leaky ReLU of that slope close to one."""
+BLUR = (1.0, 3.0, 3.0, 1.0)
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU with its gain."""
+    return F.leaky_relu(x, SLOPE) * GAIN
+
+
+def blur_kernel(gain: float, like: Tensor) -> Tensor:
+    """Separable binomial filter (4, 4) that sums to ``gain``."""
+    taps = torch.tensor(BLUR, dtype=like.dtype, device=like.device)
+    kernel = taps[:, None] * taps[None]
+    return kernel * (gain / kernel.sum())
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Doubles (N, C, H, W) by zero insertion and the binomial filter."""
+    channels = x.shape[1]
+    kernel = blur_kernel(4.0, x).expand(channels, 1, 4, 4)
+    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+
+
+class Linear(nn.Module):
+    """Fully connected layer with equalised learning rate: weights are stored at unit variance over ``lr``."""
+
+    def __init__(self, inputs: int, outputs: int, lr: float = 1.0, bias: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
+        self.gain, self.lr = lr / math.sqrt(inputs), lr
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.gain, self.bias * self.lr)
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style and whose output is renormalised (equations 1 to 3).
+
+    The style scales the input and the norm divides the output, which equals modulating the weights but needs no
+    grouped convolution. Noise is a fixed map times a learned strength, as at inference in the published networks.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, size: int, kernel: int = 3, up: bool = False, plain: bool = False
+    ):
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.gain, self.up, self.plain, self.pad = 1 / math.sqrt(inputs * kernel * kernel), up, plain, kernel // 2
+        if not plain:
+            self.noise_strength = nn.Parameter(torch.zeros(()))
+            self.register_buffer("noise_const", torch.randn(size, size))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """(N, inputs, H, W) and styles (N, w_dim) -> (N, outputs, H', W'); plain ones have no norm, noise or ReLU."""
+        style = self.affine(w)
+        if self.plain:
+            x = x * (style * self.gain)[:, :, None, None].to(x.dtype)
+            return F.conv2d(x, self.weight.to(x.dtype), padding=self.pad) + self.bias[:, None, None].to(x.dtype)
+        norm = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).T + 1e-8)
+        x = x * style[:, :, None, None].to(x.dtype)
+        weight = self.weight.to(x.dtype)
+        if self.up:
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])
+        else:
+            x = F.conv2d(x, weight, padding=self.pad)
+        x = x * norm[:, :, None, None].to(x.dtype) + (self.noise_const * self.noise_strength).to(x.dtype)
+        return activate(x + self.bias[:, None, None].to(x.dtype))

@@ -1,0 +1,1 @@
+"""Training of the embedded generator ``mini`` on synthetic heads. No user command imports it."""

@@ -1,0 +1,58 @@
+"""Sizes of ``mini`` and the settings of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agile3d_cli.heads.parameters import EXPRESSION_RANGE, Z_DIM
+from agile3d_cli.heads.template import FULL_SHAPES
+from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
+
+MINI = GeneratorConfig(
+    z_dim=Z_DIM,
+    w_dim=256,
+    label_dim=0,
+    normalize_z=False,
+    mapping_layers=2,
+    mapping_lr=0.5,
+    plane_size=128,
+    plane_channels=16,
+    plane_axes="xy_xz_zy",
+    channel_base=4096,
+    channel_max=256,
+    decoder_hidden=64,
+    feature_channels=3,
+    density_gain=10.0,
+    box=1.0,
+    near=2.1,
+    far=3.3,
+    coarse_samples=40,
+    fine_samples=24,
+    mean_planes=True,
+    bias_maps=64,
+    focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
+    deformation=DeformationConfig(shapes=FULL_SHAPES, expressions=EXPRESSION_RANGE, grid=24, inverse_grid=40),
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; every value is written into the model's card."""
+
+    batch: int = 8
+    points: int = 2048
+    """Solid points a subject and step; empty ones come on top."""
+    steps: int = 9000
+    warmup: int = 100
+    rate: float = 2.5e-3
+    """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""
+    decoder_rate: float = 2.5e-3
+    mean_rate: float = 1.2e-2
+    final: float = 0.04
+    average: float = 0.998
+    """Decay of the averaged weights that are kept."""
+    opaque_step: float = 0.008
+    """World units over which a solid point must be opaque."""
+    density_weight: float = 0.12
+    smooth_weight: float = 0.02
+    seed: int = 0

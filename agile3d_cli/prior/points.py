@@ -1,0 +1,128 @@
+"""Shards of pictures with depth -> points in the planes' space with their colour and whether they are solid.
+
+Exact supervision in place of ray marching: behind a first hit matter is opaque and has the pixel's colour, in front
+of it space is empty, and a ray that met nothing is empty all along. A point costs one field evaluation where a pixel
+costs dozens, and speckles never form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.models.generator import TriplaneGenerator
+
+CLOSE_VIEWS = 5
+"""The first views of a subject fill the picture with the face; half of the solid points come from them."""
+BEHIND = 0.012
+"""Depth of the opaque shell behind a hit, world units."""
+SKIN_OUT = 0.006
+"""Colour is also asked this far in front of a hit, where a soft surface still counts."""
+
+
+@dataclass(frozen=True)
+class PointBatch:
+    """P points of B subjects, in canonical space."""
+
+    z: Tensor
+    """(B, z_dim)."""
+    surface: Tensor
+    """(B, S, 3) near first hits."""
+    colour: Tensor
+    """(B, S, 3) of the hits, in [0, 1]."""
+    solid: Tensor
+    """(B, S, 3) opaque points."""
+    empty: Tensor
+    """(B, E, 3) empty points."""
+
+
+class HeadPoints:
+    """All shards of a folder in memory; the last ``held_out`` subjects are kept for judging."""
+
+    def __init__(self, folder: Path, generator: TriplaneGenerator, held_out: int = 50):
+        shards = [load_file(path) for path in sorted(folder.glob("heads-*.safetensors"))]
+        if not shards:
+            raise FileNotFoundError(f"{folder} holds no heads-*.safetensors; run prior.subjects first")
+        self.z = torch.cat([s["z"] for s in shards])
+        self.labels = torch.cat([s["labels"] for s in shards])
+        self._pixels = [row for s in shards for row in s["pixels"]]
+        self._depth = [row for s in shards for row in s["depth"]]
+        self._generator = generator
+        self._backward: dict[int, Tensor] = {}
+        self.train = len(self.z) - held_out
+        self.size = self._pixels[0].shape[1]
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def view(self, subject: int, view: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture (4, S, S) in [0, 1], depth (S, S) and label (25,)."""
+        pixels = self._pixels[subject][view].permute(2, 0, 1).float() / 255
+        return pixels, self._depth[subject][view].float(), self.labels[subject, view]
+
+    def batches(self, size: int, points: int, rng: torch.Generator) -> Iterator[PointBatch]:
+        """Endless batches of ``size`` training subjects with ``points`` solid and as many empty points each."""
+        while True:
+            order = torch.randperm(self.train, generator=rng)
+            for start in range(0, self.train - size + 1, size):
+                yield self.batch([int(i) for i in order[start : start + size]], points, rng)
+
+    def batch(self, subjects: list[int], points: int, rng: torch.Generator) -> PointBatch:
+        """Points of the given subjects."""
+        rows = [self._subject_points(i, points, rng) for i in subjects]
+        surface, solid, empty, colour = (torch.stack(column) for column in zip(*rows, strict=True))
+        backward = torch.stack([self.backward(i) for i in subjects]).float()
+        with torch.no_grad():
+            warp = self._generator.deformation.to_canonical
+            surface, solid, empty = (warp(p, backward) for p in (surface, solid, empty))
+        return PointBatch(self.z[subjects], surface, colour, solid, empty)
+
+    @torch.no_grad()
+    def backward(self, subject: int) -> Tensor:
+        """The subject's displacement into canonical space (3, I, I, I), half precision, kept once made."""
+        if subject not in self._backward:
+            weights = self._generator.deformation.weights(self.z[subject : subject + 1])
+            field = self._generator.backward(weights)
+            assert field is not None
+            self._backward[subject] = field[0].half()
+        return self._backward[subject]
+
+    def _subject_points(self, subject: int, points: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+        pixels, depth, labels = self._pixels[subject], self._depth[subject], self.labels[subject]
+        hit = depth.reshape(len(labels), -1) > 0
+        close, wide = hit.clone(), hit.clone()
+        close[CLOSE_VIEWS:], wide[:CLOSE_VIEWS] = False, False
+        picks = torch.cat([_draw(close, points // 2, rng), _draw(wide, points - points // 2, rng)])
+        misses = _draw(~hit, points // 3, rng)
+        origin, direction = self._rays(labels, picks)
+        t = depth.reshape(-1)[picks].float()[:, None]
+        random = torch.rand(len(picks), 4, generator=rng)
+        near = t - 0.003 - 0.02 * random[:, :1]
+        far = t - 0.02 - 0.5 * random[:, :1] ** 2
+        surface = origin + direction * (t - SKIN_OUT + (BEHIND + SKIN_OUT) * random[:, 2:3])
+        solid = origin + direction * (t + 0.001 + BEHIND * random[:, 3:4])
+        front = origin + direction * torch.where(random[:, 1:2] < 0.6, near, far)
+        origin, direction = self._rays(labels, misses)
+        along = 2.1 + 1.2 * torch.rand(len(misses), 1, generator=rng)
+        empty = torch.cat([front, origin + direction * along])
+        colour = pixels.reshape(-1, 4)[picks, :3].float() / 255
+        return surface, solid, empty, colour
+
+    def _rays(self, labels: Tensor, picks: Tensor) -> tuple[Tensor, Tensor]:
+        view, pixel = picks // self.size**2, picks % self.size**2
+        u, v = (pixel % self.size + 0.5) / self.size, (pixel // self.size + 0.5) / self.size
+        matrix, intrinsic = camera.split_label(labels[view])
+        origin, direction = camera.rays_through(matrix, intrinsic, torch.stack([u, v], -1)[:, None])
+        return origin[:, 0], direction[:, 0]
+
+
+def _draw(mask: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Flat numbers of ``count`` random set entries of a mask."""
+    options = mask.reshape(-1).nonzero()[:, 0]
+    return options[torch.randint(len(options), (count,), generator=rng)]
