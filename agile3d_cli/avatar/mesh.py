@@ -26,10 +26,10 @@ from agile3d_cli.avatar.surface import (
 
 @dataclass(frozen=True)
 class Mesh:
-    """A coloured surface: y up, the face towards +z, world units."""
+    """A coloured surface: y up, the face towards +z."""
 
     vertices: np.ndarray
-    """(V, 3) float32."""
+    """(V, 3) float32, world units; metres once ``export.py`` has placed it."""
     faces: np.ndarray
     """(F, 3) uint32, counter-clockwise seen from outside."""
     normals: np.ndarray
@@ -42,6 +42,10 @@ class Mesh:
     """Density of the surface, per world unit."""
     evaluated: float
     """Share of the grid nodes at which the head was evaluated, 0 to 1."""
+    uv: np.ndarray | None = None
+    """(V, 2) float32 in [0, 1], u right and v down in the texture; None without one."""
+    texture: np.ndarray | None = None
+    """(H, W, 3) uint8 sRGB; None where the vertices carry the colours."""
 
 
 def extract_mesh(head: Head, config: MeshConfig | None = None, progress: Callable[[float], None] | None = None) -> Mesh:

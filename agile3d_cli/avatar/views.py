@@ -77,8 +77,13 @@ def save_turntable(path: Path, frames: Sequence[np.ndarray], fps: float = 12.0) 
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ANIMATIONS:
         raise UsageError(f"{path.name} is no animation; its ending must be one of {', '.join(ANIMATIONS)}.")
-    data = {"webp": _webp, "gif": _gif, "mp4": _mp4}[kind](frames, fps)
+    data = animation_bytes(frames, kind, fps)
     return write_whole(path, lambda stream: stream.write(data))
+
+
+def animation_bytes(frames: Sequence[np.ndarray], kind: str, fps: float = 12.0) -> bytes:
+    """The frames as an endless animation, as the bytes of a file; ``kind`` is one of ``ANIMATIONS``."""
+    return {"webp": _webp, "gif": _gif, "mp4": _mp4}[kind](frames, fps)
 
 
 def can_write_mp4() -> bool:
