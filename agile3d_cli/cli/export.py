@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agile3d_cli.avatar.config import MeshConfig
 from agile3d_cli.cli.apply import as_json
 from agile3d_cli.cli.choices import OUTPUT_FOLDER
 from agile3d_cli.cli.session import Session
@@ -17,20 +18,39 @@ def export(
     portrait: Annotated[
         Path | None, typer.Argument(metavar="[PORTRAIT]", help=f"A portrait file. [newest below {OUTPUT_FOLDER}]")
     ] = None,
-    format: Annotated[str, typer.Option(help="Kind of file.")] = "glb",
+    format: Annotated[
+        str | None, typer.Option(help="glb, obj, ply, stl, html, mp4, webp or gif. [by --output's ending, else glb]")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write. [beside the portrait]")] = None,
+    resolution: Annotated[int, typer.Option(help="Grid cells per side; more is finer.")] = MeshConfig.resolution,
+    faces: Annotated[
+        int | None, typer.Option(help="Simplify to about so many triangles (needs agile3d[mesh]).")
+    ] = MeshConfig.faces,
+    texture: Annotated[
+        int, typer.Option(help="Width of a texture, pixels; 0 colours vertices (else needs agile3d[mesh]).")
+    ] = MeshConfig.texture,
+    dense: Annotated[bool, typer.Option("--dense", help="Evaluate the whole grid; same mesh, slower.")] = False,
 ) -> None:
     """Writes a portrait as a 3D file."""
+    mesh = MeshConfig(resolution=resolution, faces=faces, texture=texture, dense=dense)
+    chosen = choose_portrait(portrait)
+
+    from agile3d_cli.avatar.export import export_portrait
+
+    kind = format or (output.suffix[1:].lower() if output is not None else "") or "glb"
+    with session.progress(chosen.name) as progress:
+        result = export_portrait(chosen, kind, output, mesh=mesh, device=session.device, progress=progress)
+    facts = as_json(result)
+    session.result(facts, str(facts["file"]))
+
+
+def choose_portrait(portrait: Path | None) -> Path:
+    """The portrait that was named, else the newest, after a look at its header; torch is not needed for that."""
     from agile3d_cli.registry import newest_portrait
     from agile3d_cli.safefile import read_card
 
     chosen = portrait if portrait is not None else newest_portrait(OUTPUT_FOLDER)
-    # Reported before torch is imported.
+    if chosen.is_dir():
+        chosen = chosen / "portrait.safetensors"
     read_card(chosen, "portrait")
-
-    from agile3d_cli.avatar.export import export_portrait
-
-    with session.progress(chosen.name):
-        result = export_portrait(chosen, format, output)
-    facts = as_json(result)
-    session.result(facts, str(facts["file"]))
+    return chosen

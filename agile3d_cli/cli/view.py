@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from agile3d_cli.cli.choices import OUTPUT_FOLDER
+from agile3d_cli.cli.export import choose_portrait
 from agile3d_cli.cli.session import Session
 from agile3d_cli.errors import OutputError
 
@@ -26,19 +27,14 @@ def view(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
 ) -> None:
     """Opens the offline viewer; Ctrl-C ends it."""
-    from agile3d_cli.registry import newest_portrait
-    from agile3d_cli.safefile import read_card
-
-    chosen = portrait if portrait is not None else newest_portrait(OUTPUT_FOLDER)
-    # Reported before torch is imported.
-    read_card(chosen, "portrait")
+    chosen = choose_portrait(portrait)
 
     from agile3d_cli.avatar.export import export_portrait
-    from agile3d_cli.avatar.viewer import build_viewer_html
 
-    with tempfile.TemporaryDirectory(prefix="agile3d-view-") as folder:
-        export_portrait(chosen, "glb", Path(folder) / "head.glb")
-        page = build_viewer_html(Path(folder) / "head.glb")
+    with tempfile.TemporaryDirectory(prefix="agile3d-view-") as folder, session.progress(chosen.name) as progress:
+        file = Path(folder) / f"{chosen.absolute().parent.name}.html"
+        export_portrait(chosen, "html", file, device=session.device, progress=progress)
+        page = file.read_text(encoding="utf-8")
     server = serve_page(page, port)
     url = f"http://{LOOPBACK}:{server.server_port}/"
     session.result({"url": url, "portrait": str(chosen)}, url)
