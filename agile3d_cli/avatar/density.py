@@ -24,6 +24,8 @@ PROBES = 24
 """Rays along each side of the probed square when the level is measured."""
 PROBE_STEPS = 160
 """Points on each probing ray."""
+WALL = 1 - 1e-4
+"""Places on the walls of the box are asked this much nearer to its middle: a field may end exactly there."""
 LEVEL_RANGE = (4.0, 150.0)
 """A measured level is kept inside this range, per world unit."""
 
@@ -148,10 +150,10 @@ def _evaluate(
     progress: Callable[[float], None] | None,
 ) -> None:
     """Fills ``into`` (flat) at the flat node numbers ``wanted``, in bounded chunks."""
-    size = len(axis)
+    size, asked = len(axis), np.clip(axis, WALL * axis[0], WALL * axis[-1])
     for start in range(0, len(wanted), CHUNK):
         part = wanted[start : start + CHUNK]
-        points = np.stack([axis[part // size**2], axis[part // size % size], axis[part % size]], 1)
+        points = np.stack([asked[part // size**2], asked[part // size % size], asked[part % size]], 1)
         into[part] = _density(head, torch.from_numpy(points)).numpy()
         if progress is not None:
             progress(min(1.0, (start + CHUNK) / len(wanted)))

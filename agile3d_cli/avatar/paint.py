@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from agile3d_cli.avatar.density import CHUNK
+from agile3d_cli.avatar.density import CHUNK, WALL
 from agile3d_cli.avatar.head import Head
 from agile3d_cli.avatar.surface import on_caps, vertex_normals
 
@@ -26,10 +26,11 @@ def surface_colors(head: Head, points: np.ndarray, normals: np.ndarray) -> np.nd
     step = float(DEPTHS[1] - DEPTHS[0])
     colors = np.empty((len(points), 3), np.float32)
     count = CHUNK // len(DEPTHS)
+    wall = head.box * WALL
     for start in range(0, len(points), count):
         part = slice(start, start + count)
         along = points[part, None] - DEPTHS[:, None] * normals[part, None]
-        inside = torch.from_numpy(along.reshape(-1, 3).astype(np.float32)).clamp(-head.box, head.box)
+        inside = torch.from_numpy(along.reshape(-1, 3).astype(np.float32)).clamp(-wall, wall)
         with torch.inference_mode():
             density, color = head.field(inside)
         passed = (density.float() * step).reshape(-1, len(DEPTHS))

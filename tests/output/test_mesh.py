@@ -95,6 +95,16 @@ def test_neck_is_closed_by_a_flat_cap_of_its_rim_colour(mesh: Mesh) -> None:
     assert mesh.watertight
 
 
+def test_field_that_ends_at_the_wall_is_cut_there_too() -> None:
+    class Ending(FormulaHead):
+        def field(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            density, color = super().field(points)
+            return torch.where((points.abs() < 0.5).all(1), density, 0.0), color
+
+    open_head, ending = (extract_mesh(kind(), SMALL) for kind in (FormulaHead, Ending))
+    assert np.array_equal(open_head.vertices, ending.vertices)
+
+
 def test_colours_are_those_of_the_field(mesh: Mesh) -> None:
     def at(*place: float) -> np.ndarray:
         return mesh.colors[np.linalg.norm(mesh.vertices - place, axis=1).argmin()]
