@@ -17,10 +17,11 @@ class FaceConfig:
     """Focal length of the wide picture over that of the crop; smaller shows more around the head."""
     estimator: str = "mediapipe"
     """Who finds the landmarks: a name in ``face.estimators``."""
-    detection_threshold: float = 0.5
-    """Least detector score of a face, 0 to 1."""
-    presence_threshold: float = 0.5
-    """Least certainty of the landmark model that it looks at a face, 0 to 1."""
+    detection_threshold: float = 0.4
+    """Least detector score of a face, 0 to 1; the landmark model has the last word."""
+    presence_threshold: float = 0.85
+    """Least certainty of the landmark model that it looks at a face, 0 to 1. Photos of people reach 0.99 and cartoons
+    0.89; a cat reached 0.76."""
     overlap: float = 0.3
     """Boxes that overlap by more than this (intersection over union) are one face."""
     mesh_passes: int = 2

@@ -69,7 +69,7 @@ def mesh_landmarks(photo: np.ndarray, config: FaceConfig) -> list[Landmarks]:
         faces = [_refine(photo, candidate, config) for candidate in candidates]
         faces = [face for face in faces if face.presence >= config.presence_threshold]
         if faces:
-            return sorted(faces, key=lambda face: -_area(face))
+            return _distinct(sorted(faces, key=lambda face: -_area(face)))
     return []
 
 
@@ -108,6 +108,16 @@ def _window(points: np.ndarray) -> np.ndarray:
     level = points[:, :2] @ turn
     low, high = level.min(0), level.max(0)
     return similarity(turn @ ((low + high) / 2), float((high - low).max()) * MARGIN, angle)
+
+
+def _distinct(faces: list[Landmarks]) -> list[Landmarks]:
+    """Drops faces whose middle lies in an earlier one: two boxes that led to the same landmarks."""
+    kept: list[Landmarks] = []
+    for face in faces:
+        x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
+        if not any(other.box[0] < x < other.box[2] and other.box[1] < y < other.box[3] for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _area(face: Landmarks) -> float:

@@ -107,6 +107,14 @@ def test_photo_without_a_face_is_an_error(tmp_path: Path) -> None:
         assert find_faces(np.zeros((*size, 3), np.uint8)) == []
 
 
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "rocket", "brick"])
+def test_cats_and_cups_are_not_faces(name: str) -> None:
+    from skimage import data
+
+    photo = getattr(data, name)()
+    assert find_faces(photo if photo.ndim == 3 else np.repeat(photo[..., None], 3, 2)) == []
+
+
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="wide"):
         FaceConfig(wide=2.0)
