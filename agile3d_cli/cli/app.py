@@ -55,7 +55,7 @@ class ErrorReporter(TyperGroup):
         except ClickException as error:
             command = self._command(words)
             tip = f"Try 'agile3d {command} --help'." if command else "Try 'agile3d --help'."
-            return _report(words, command, "UsageError", f"{error.format_message().rstrip('.')}. {tip}", 2)
+            return _report(words, command, "UsageError", f"{_closed(error.format_message())} {tip}", 2)
         except (_Interrupted, typer.Abort, KeyboardInterrupt):
             return _report(words, self._command(words), "Interrupted", "Interrupted.", INTERRUPTED)
         except Exception as error:
@@ -98,6 +98,10 @@ def _expected(error: Exception) -> Agile3dError | None:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return OutputError(f"No permission{_where(error)}; check who owns it, or choose another place.")
     return None
+
+
+def _closed(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _where(error: OSError) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import webbrowser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +13,9 @@ from agile3d_cli.cli.choices import OUTPUT_FOLDER
 from agile3d_cli.cli.export import choose_portrait
 from agile3d_cli.cli.session import Session
 from agile3d_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
 
 LOOPBACK = "127.0.0.1"
 
@@ -51,6 +53,8 @@ def view(
 
 def serve_page(page: str, port: int) -> ThreadingHTTPServer:
     """A server of one page on loopback. It answers only requests addressed to loopback, so no web page can reach it."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
     data = page.encode("utf-8")
 
     class Handler(BaseHTTPRequestHandler):
