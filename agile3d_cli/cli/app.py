@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -155,5 +156,6 @@ add_command(app, "licenses", licenses.licenses)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. A polite request to stop is treated as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     typer.main.get_command(app)()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 
 from agile3d_cli.avatar.config import POSES, ApplyConfig
 from agile3d_cli.cli.choices import OUTPUT_FOLDER, complete_styles
-from agile3d_cli.cli.session import Session
+from agile3d_cli.cli.session import Session, plain
 from agile3d_cli.errors import PartialBatchError, PhotoError
 
 if TYPE_CHECKING:
@@ -100,7 +99,12 @@ def _one(session: Session, photo: Path, folder: Path, config: ApplyConfig, work:
         result = work(photo, folder, config, progress)
     for sentence in result.notes:
         session.note(f"{photo.name}: {sentence}")
-    return {"photo": str(photo), "status": "ok", "error": None, **as_json(result, leave_out=("photo",))}
+    return {
+        "photo": str(photo),
+        "status": "ok",
+        "error": None,
+        **{key: value for key, value in plain(result).items() if key != "photo"},
+    }
 
 
 def failed(photo: Path, error: PhotoError) -> dict[str, Any]:
@@ -120,14 +124,3 @@ def describe(portraits: list[dict[str, Any]]) -> str:
         if key in ("portrait", "front", "views", "turntable", "report") and value
     ]
     return "\n".join(lines)
-
-
-def as_json(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
-    """A result as plain data: dataclasses become tables, paths become texts."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: as_json(item) for key, item in asdict(value).items() if key not in leave_out}
-    if isinstance(value, dict):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

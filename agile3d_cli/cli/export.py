@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from agile3d_cli.avatar.config import MeshConfig
-from agile3d_cli.cli.apply import as_json
 from agile3d_cli.cli.choices import OUTPUT_FOLDER
-from agile3d_cli.cli.session import Session
+from agile3d_cli.cli.session import Session, plain
 
 
 def export(
@@ -40,7 +39,7 @@ def export(
     kind = format or (output.suffix[1:].lower() if output is not None else "") or "glb"
     with session.progress(chosen.name) as progress:
         result = export_portrait(chosen, kind, output, mesh=mesh, device=session.device, progress=progress)
-    facts = as_json(result)
+    facts = plain(result)
     session.result(facts, str(facts["file"]))
 
 

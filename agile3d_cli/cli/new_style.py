@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from agile3d_cli.cli.apply import as_json
 from agile3d_cli.cli.choices import OUTPUT_FOLDER, complete_models, complete_stylizers
-from agile3d_cli.cli.session import Session
+from agile3d_cli.cli.session import Session, plain
 from agile3d_cli.errors import UsageError
 from agile3d_cli.style.config import PRESETS, NewStyleConfig
 
@@ -58,7 +57,7 @@ def new_style(
     with session.progress(config.name) as progress:
         result = learn_style(exemplars, output or OUTPUT_FOLDER / f"{config.name}-style", config, progress)
     installed = install_file(Path(result.bundle), "style", replace=True).path if install else None
-    facts = as_json(result)
+    facts = plain(result)
     text = "\n".join(f"{key}: {facts[key]}" for key in ("bundle", "preview", "report") if facts.get(key))
     session.result({**facts, "installed": str(installed) if installed else None}, text)
     session.note(f"Try it: agile3d apply PHOTO --style {config.name if install else result.bundle}")

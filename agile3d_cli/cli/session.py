@@ -10,12 +10,14 @@ import contextlib
 import functools
 import inspect
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -61,7 +63,8 @@ class Session:
     def result(self, document: dict[str, Any], text: str) -> None:
         """The result: ``document`` with ``--json``, else ``text``."""
         if self.as_json:
-            text = json.dumps({"schema": schema(self.command), **document}, ensure_ascii=False, indent=2)
+            complete = plain({"schema": schema(self.command), **document})
+            text = json.dumps(complete, ensure_ascii=False, indent=2, allow_nan=False)
         print(text, file=self.stdout, flush=True)
 
     def note(self, message: str) -> None:
@@ -105,6 +108,21 @@ def _bar(title: str) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=1.0)
         yield lambda stage, fraction: progress.update(task, description=f"{title}: {stage}", completed=fraction)
+
+
+def plain(value: Any) -> Any:
+    """Results as plain data for JSON: dataclasses become tables, paths texts, numbers that are not finite null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def schema(command: str) -> str:

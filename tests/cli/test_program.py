@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +167,24 @@ def test_an_error_in_a_process_of_its_own() -> None:
     result = subprocess.run(program("export", "no-such-file", "--json"), capture_output=True, text=True, check=False)
     assert result.returncode == json.loads(result.stdout)["exit_code"] == 4
     assert result.stderr.startswith("agile3d: ")
+
+
+def test_results_become_plain_data() -> None:
+    import numpy as np
+
+    from agile3d_cli.cli.session import plain
+    from agile3d_cli.stylizer import FaceBatch
+
+    batch = FaceBatch(images=np.float32(0.5), labels=(Path("a"), float("nan")), landmarks=np.ones((1, 2)))  # type: ignore[arg-type]
+    assert plain(batch) == {"images": 0.5, "labels": ["a", None], "landmarks": [[1.0, 1.0]]}
+
+
+def test_a_request_to_stop_is_an_interruption(tmp_path: Path) -> None:
+    code = (
+        "import agile3d_cli.plugins as p, os, signal, time\n"
+        "def stop():\n os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)\n"
+        "p.find_stylizers = stop\nfrom agile3d_cli.cli.app import main; main()"
+    )
+    words = [sys.executable, "-c", code, "plugins", "list"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "agile3d: Interrupted.\n")
