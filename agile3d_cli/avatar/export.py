@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MESH_FORMATS = ("glb", "obj", "ply", "stl", "html")
 FORMATS = (*MESH_FORMATS, *ANIMATIONS)
 """Kinds of file, by suffix without the dot."""
+TEXTURED = ("glb", "obj", "html")
+"""Formats that can hold a texture; the others get their colours at the vertices."""
 CUT = 0.01
 """The lowest share of the height, in which the neck's cut is looked for."""
 
@@ -117,6 +119,9 @@ def export_head(
         data = animation_bytes(frames, format, views.fps)
         write_whole(output, lambda stream: stream.write(data))
         return ExportResult(output, format, None, None, None, None, time.perf_counter() - started)
+    mesh = mesh or MeshConfig()
+    if format not in TEXTURED:
+        mesh = replace(mesh, texture=0)
     model = placed(extract_mesh(head, mesh, lambda share: report("mesh", share)))
     report("file", 0.0)
     _write_mesh(model, format, output, facts or {})

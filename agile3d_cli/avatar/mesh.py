@@ -22,6 +22,7 @@ from agile3d_cli.avatar.surface import (
     smoothed,
     vertex_normals,
 )
+from agile3d_cli.avatar.texture import FACES, textured
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,27 @@ def extract_mesh(head: Head, config: MeshConfig | None = None, progress: Callabl
     grid = density_grid(head, config.resolution, level, config.dense, progress)
     vertices, faces = outer_shell(*crossing_surface(grid, level))
     vertices = smoothed(vertices, faces, config.smoothing, head.box)
-    if config.faces is not None:
-        vertices, faces = simplified(vertices, faces, config.faces)
+    wanted = config.faces or (FACES if config.texture else None)
+    if wanted is not None:
+        vertices, faces = simplified(vertices, faces, wanted)
     colors = painted(head, vertices, faces)
-    vertices, faces, colors = detailed(head, vertices, faces, colors, config.detail)
+    uv = texture = None
+    if config.texture:
+        flat = textured(head, vertices, faces, config.texture)
+        normals = vertex_normals(vertices, faces)[flat.source]
+        vertices, faces, colors = vertices[flat.source], flat.faces, colors[flat.source]
+        uv, texture = flat.uv.astype(np.float32), flat.picture
+    else:
+        vertices, faces, colors = detailed(head, vertices, faces, colors, config.detail)
+        normals = vertex_normals(vertices, faces)
     return Mesh(
         vertices=vertices.astype(np.float32),
         faces=faces.astype(np.uint32),
-        normals=vertex_normals(vertices, faces).astype(np.float32),
+        normals=normals.astype(np.float32),
         colors=colors.astype(np.float32),
         watertight=is_watertight(vertices, faces),
         level=level,
         evaluated=grid.evaluated,
+        uv=uv,
+        texture=texture,
     )

@@ -100,7 +100,7 @@ def simplified(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np
         import fast_simplification
     except ImportError as error:
         raise MissingError(
-            "Simplifying a mesh needs the package fast-simplification: pip install fast-simplification."
+            "Simplifying a mesh needs the package fast-simplification: pip install 'agile3d[mesh]'."
         ) from error
     for eagerness in (4.0, 2.0):
         points, triangles = fast_simplification.simplify(
