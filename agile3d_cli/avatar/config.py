@@ -113,3 +113,32 @@ class ViewsConfig:
                 raise ConfigError(f"Views: {name} is {getattr(self, name)}; it must lie between {low} and {high}.")
         if not self.sheet_yaws:
             raise ConfigError("A view sheet needs at least one angle.")
+
+
+@dataclass(frozen=True)
+class InvertConfig:
+    """How a face becomes a latent."""
+
+    search_steps: int = 60
+    """Steps of the latent search after the landmark fit."""
+    search_rate: float = 0.12
+    prior: float = 2e-4
+    """Weight of the squared latent against a mean colour error in [0, 1]."""
+    paint_steps: int = 150
+    """Steps of the residual on the planes."""
+    paint_rate: float = 0.04
+    rays: int = 2048
+    """Pixels compared in one step."""
+    coarse: int = 28
+    fine: int = 10
+    """Samples along a ray: to find the surface, and to compare it."""
+    outline: float = 0.4
+    """Weight of the person mask against colour."""
+    hold: float = 0.05
+    """Weight of unchanged density in the face."""
+    smooth: float = 1.0
+    small: float = 0.02
+    """Weights of smoothness and size of the residual."""
+    background: float = 0.5
+    """Grey, in [0, 1], behind photo and rendering while they are compared."""
+    seed: int = 0

@@ -42,7 +42,7 @@ class TrainConfig:
     batch: int = 8
     points: int = 2048
     """Solid points a subject and step; empty ones come on top."""
-    steps: int = 9000
+    steps: int = 5000
     warmup: int = 100
     rate: float = 2.5e-3
     """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""
@@ -53,6 +53,6 @@ class TrainConfig:
     """Decay of the averaged weights that are kept."""
     opaque_step: float = 0.008
     """World units over which a solid point must be opaque."""
-    density_weight: float = 0.12
+    density_weight: float = 0.3
     smooth_weight: float = 0.02
     seed: int = 0

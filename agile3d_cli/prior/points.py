@@ -22,7 +22,7 @@ CLOSE_VIEWS = 5
 """The first views of a subject fill the picture with the face; half of the solid points come from them."""
 BEHIND = 0.012
 """Depth of the opaque shell behind a hit, world units."""
-SKIN_OUT = 0.006
+SKIN_OUT = 0.005
 """Colour is also asked this far in front of a hit, where a soft surface still counts."""
 
 
@@ -33,11 +33,11 @@ class PointBatch:
     z: Tensor
     """(B, z_dim)."""
     surface: Tensor
-    """(B, S, 3) near first hits."""
+    """(B, S, 3) near first hits, mostly behind them."""
     colour: Tensor
     """(B, S, 3) of the hits, in [0, 1]."""
     solid: Tensor
-    """(B, S, 3) opaque points."""
+    """(B, S) 1 for points behind the hit, which are opaque; nothing is known of those in front."""
     empty: Tensor
     """(B, E, 3) empty points."""
 
@@ -80,7 +80,7 @@ class HeadPoints:
         backward = torch.stack([self.backward(i) for i in subjects]).float()
         with torch.no_grad():
             warp = self._generator.deformation.to_canonical
-            surface, solid, empty = (warp(p, backward) for p in (surface, solid, empty))
+            surface, empty = warp(surface, backward), warp(empty, backward)
         return PointBatch(self.z[subjects], surface, colour, solid, empty)
 
     @torch.no_grad()
@@ -102,11 +102,11 @@ class HeadPoints:
         misses = _draw(~hit, points // 3, rng)
         origin, direction = self._rays(labels, picks)
         t = depth.reshape(-1)[picks].float()[:, None]
-        random = torch.rand(len(picks), 4, generator=rng)
+        random = torch.rand(len(picks), 3, generator=rng)
         near = t - 0.003 - 0.02 * random[:, :1]
         far = t - 0.02 - 0.5 * random[:, :1] ** 2
-        surface = origin + direction * (t - SKIN_OUT + (BEHIND + SKIN_OUT) * random[:, 2:3])
-        solid = origin + direction * (t + 0.001 + BEHIND * random[:, 3:4])
+        offset = -SKIN_OUT + (BEHIND + SKIN_OUT) * random[:, 2:3]
+        surface, solid = origin + direction * (t + offset), (offset[:, 0] > 0.001).float()
         front = origin + direction * torch.where(random[:, 1:2] < 0.6, near, far)
         origin, direction = self._rays(labels, misses)
         along = 2.1 + 1.2 * torch.rand(len(misses), 1, generator=rng)

@@ -58,16 +58,15 @@ def new_generator(kit: Path, seed: int) -> TriplaneGenerator:
 def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig) -> dict[str, Tensor]:
     """Colour, density and smoothness terms of one batch."""
     planes = generator.backbone(generator.mapping(batch.z))
-    surface, solid = batch.surface.shape[1], batch.solid.shape[1]
-    points = torch.cat([batch.surface, batch.solid, batch.empty], 1)
-    density, colour = generator.canonical_field(planes, points)
+    count = batch.surface.shape[1]
+    density, colour = generator.canonical_field(planes, torch.cat([batch.surface, batch.empty], 1))
     step = density * config.opaque_step
-    opaque = -torch.log(-torch.expm1(-step[:, surface : surface + solid]) + 1e-6)
-    near = step[:, surface + solid :]
+    opaque = -torch.log(-torch.expm1(-step[:, :count]) + 1e-6)
+    opaque = (opaque * batch.solid).sum() / batch.solid.sum()
     own = planes - generator.backbone.mean_planes
     return {
-        "colour": (colour[:, :surface] - batch.colour).abs().mean(),
-        "density": config.density_weight * (opaque.mean() + near.clamp(max=20).mean()),
+        "colour": (colour[:, :count] - batch.colour).abs().mean(),
+        "density": config.density_weight * (opaque + step[:, count:].clamp(max=20).mean()),
         "smooth": config.smooth_weight * sum(own.diff(dim=d).square().mean() for d in (-1, -2)),
     }
 

@@ -1,0 +1,245 @@
+"""Aligned face -> latent: the person in the generator's terms.
+
+In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering at that camera is the photo.
+Three steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
+coordinates are searched under a strong normal prior and few steps; a residual on the planes paints what is left, with
+the density held in the face. The paper uses an encoder here; see its section on inversion.
+Source: AgileGAN3D (arXiv 2303.14297); Roich et al., Pivotal Tuning (2021) for the last step, moved from the weights to
+the planes so that the backbone runs only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.config import InvertConfig
+from agile3d_cli.avatar.likeness import Shape, fit_shape
+from agile3d_cli.face.align import AlignedFace
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.triplane import plane_features
+from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A person in one generator."""
+
+    z: Tensor
+    """(1, z_dim)."""
+    ws: Tensor
+    """(1, num_ws, w_dim)."""
+    displacement: Tensor | None
+    """(1, 3, G, G, G) the person's own part of the deformation."""
+    residual: Tensor | None
+    """(1, 3, C, S, S) what is painted onto the planes."""
+
+    def subject(self, generator: TriplaneGenerator, displacement: Tensor | None = None, residual: float = 1.0) -> Subject:
+        """The head of this latent in ``generator``, the base or a stylized copy of it.
+
+        Args:
+            generator: where to decode.
+            displacement: a style's own part of the deformation.
+            residual: share of the painted part.
+        """
+        weights = generator.deformation.weights(self.z) if generator.deforms else None
+        parts = [d for d in (self.displacement, displacement) if d is not None]
+        subject = generator.subject(self.ws, weights, sum(parts) if parts else None)
+        if self.residual is None or residual == 0:
+            return subject
+        return Subject(subject.planes + residual * self.residual, subject.backward)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is compared: P pixels of the photo with their rays."""
+
+    origin: Tensor
+    direction: Tensor
+    colour: Tensor
+    """(P, 3) in [0, 1]."""
+    alpha: Tensor
+    """(P,) person mask."""
+    weight: Tensor
+    """(P,) how much a pixel counts; 0 outside the photo."""
+
+
+def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float, progress: Progress) -> Latent:
+    """Finds the latent of a face.
+
+    Args:
+        face: the aligned face.
+        base: the unstylized generator.
+        config: steps and weights.
+        wide: focal length of ``face.wide`` over the crop's.
+        progress: told the share that is done, 0 to 1.
+    """
+    rng = torch.Generator().manual_seed(config.seed)
+    target = _targets(face, wide, base)
+    shape = _shape(face, base)
+    z = _search(base.generator, shape, target, config, rng, lambda share: progress(0.5 * share))
+    with torch.no_grad():
+        ws = base.generator.mapping(z, None)
+    latent = Latent(z, ws, None if shape is None else shape.displacement, None)
+    residual = _paint(base.generator, latent, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
+    return Latent(z, ws, latent.displacement, residual)
+
+
+def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
+    if base.landmarks is None or len(face.landmarks) != len(base.landmarks):
+        return None
+    return fit_shape(base.generator.deformation, torch.from_numpy(face.landmarks), base.landmarks, face.label)
+
+
+def _targets(face: AlignedFace, wide: float, base: BaseModel) -> _Target:
+    """Pixels of the crop and of the wide picture at the resolutions that the planes can hold."""
+    parts = []
+    like = next(base.generator.parameters())
+    for picture, matte, valid, label, size in (
+        (face.wide, face.matte, face.valid, camera.with_focal(face.label, camera.FOCAL * wide), 192),
+        (face.image, _zoomed(face.matte, wide), None, face.label, 256),
+    ):
+        small = F.interpolate(picture[None], (size, size), mode="area")[0]
+        mask = F.interpolate(matte[None], (size, size), mode="area")[0, 0]
+        weight = torch.ones_like(mask) if valid is None else F.interpolate(valid[None], (size, size), mode="area")[0, 0]
+        # Clothes and the neck's lower part are not this generator's strength.
+        rows = torch.arange(size)[:, None] / size
+        weight = weight * torch.where((valid is not None) & (rows > 0.8), 0.3, 1.0)
+        origin, direction = camera.rays(label[None], size, size)
+        parts.append((origin[0], direction[0], (small.reshape(3, -1).T + 1) / 2, mask.reshape(-1), weight.reshape(-1)))
+    columns = [torch.cat(column).to(like) for column in zip(*parts, strict=True)]
+    return _Target(*columns)
+
+
+def _zoomed(matte: Tensor, wide: float) -> Tensor:
+    """The wide picture's matte (1, S, S) cut to the crop's framing."""
+    size = matte.shape[-1]
+    part = round(size * wide)
+    start = (size - part) // 2
+    cut = matte[:, start : start + part, start : start + part]
+    return F.interpolate(cut[None], (size, size), mode="bilinear", align_corners=False)[0]
+
+
+def _search(
+    generator: TriplaneGenerator,
+    shape: Shape | None,
+    target: _Target,
+    config: InvertConfig,
+    rng: torch.Generator,
+    progress: Progress,
+) -> Tensor:
+    """Latent coordinates beyond the shape, by rendering loss under the normal prior. Returns z (1, z_dim)."""
+    fixed = torch.zeros(1, 0) if shape is None else shape.z.cpu()
+    z = torch.zeros(1, generator.config.z_dim - fixed.shape[1], device=target.colour.device, requires_grad=True)
+    lead = fixed.to(z.device)
+    backward = None
+    if generator.deforms and shape is not None:
+        with torch.no_grad():
+            backward = generator.backward(generator.deformation.weights(lead), shape.displacement)
+    optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
+    for step in range(config.search_steps):
+        picked = _draw(target, config.rays, rng)
+        full = torch.cat([lead, z], 1)
+        subject = Subject(generator.backbone(generator.mapping(full, None)), backward)
+        loss, _, _ = _compare(generator, subject, target, picked, config, rng)
+        loss = loss + config.prior * z.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress((step + 1) / config.search_steps)
+    return torch.cat([lead, z.detach()], 1)
+
+
+def _paint(
+    generator: TriplaneGenerator,
+    latent: Latent,
+    target: _Target,
+    config: InvertConfig,
+    rng: torch.Generator,
+    progress: Progress,
+) -> Tensor | None:
+    """Residual planes: colour everywhere, density only where the outline demands it."""
+    if config.paint_steps == 0:
+        return None
+    with torch.no_grad():
+        subject = latent.subject(generator)
+    residual = torch.zeros_like(subject.planes, requires_grad=True)
+    optimizer = torch.optim.Adam([residual], lr=config.paint_rate, betas=(0.9, 0.98))
+    for step in range(config.paint_steps):
+        share = step / config.paint_steps
+        optimizer.param_groups[0]["lr"] = config.paint_rate * (1 - 0.85 * share)
+        picked = _draw(target, config.rays, rng)
+        painted = Subject(subject.planes + residual, subject.backward)
+        loss, points, weights = _compare(generator, painted, target, picked, config, rng)
+        loss = loss + config.hold * _density_change(generator, subject.planes, residual, points, weights)
+        smooth = sum(residual.diff(dim=d).square().mean() for d in (-1, -2))
+        loss = loss + config.smooth * smooth + config.small * residual.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress((step + 1) / config.paint_steps)
+    return residual.detach()
+
+
+def _draw(target: _Target, count: int, rng: torch.Generator) -> Tensor:
+    return torch.randint(len(target.alpha), (count,), generator=rng).to(target.alpha.device)
+
+
+def _compare(
+    generator: TriplaneGenerator,
+    subject: Subject,
+    target: _Target,
+    picked: Tensor,
+    config: InvertConfig,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Difference of rendering and photo at picked pixels; also the sampled canonical points (1, R * S, 3) and
+    their share in the pixels (1, R * S)."""
+    origin, direction = target.origin[picked][None], target.direction[picked][None]
+    settings = generator.config
+    jitter = torch.rand(1, len(picked), config.coarse, generator=rng).to(origin)
+    coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
+    with torch.no_grad():
+        density, _ = _field(generator, subject, origin, direction, coarse)
+        jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
+        depths = importance_depths(coarse, interval_weights(density, coarse), config.fine, jitter)
+    points = generator.to_canonical(subject, (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2))
+    density, features = generator.canonical_field(subject.planes, points)
+    pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
+    alpha, weight = target.alpha[picked], target.weight[picked]
+    colour = pixels.colour[0] + (1 - pixels.alpha[0])[:, None] * config.background
+    wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
+    loss = (weight * (colour - wanted).abs().mean(1)).mean()
+    loss = loss + config.outline * (weight * (pixels.alpha[0] - alpha).abs()).mean()
+    shares = F.pad(pixels.weights.detach(), (0, 1)).flatten(1)
+    return loss, points.detach(), shares
+
+
+def _field(
+    generator: TriplaneGenerator, subject: Subject, origin: Tensor, direction: Tensor, depths: Tensor
+) -> tuple[Tensor, Tensor]:
+    points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
+    density, features = generator.field(subject, points)
+    return density.reshape(depths.shape), features
+
+
+def _density_change(
+    generator: TriplaneGenerator, planes: Tensor, residual: Tensor, points: Tensor, shares: Tensor
+) -> Tensor:
+    """How much the residual moves the decoder's density output, weighted by what is seen and by being face."""
+    place = generator.deformation.focus.forward(points)
+    axes = generator.config.plane_axes
+    with torch.no_grad():
+        before = generator.decoder.raw(plane_features(planes, place, axes))[..., 0]
+        face = torch.exp(-((points - points.new_tensor([0, 0, 0.25])) / points.new_tensor([0.14, 0.17, 0.2])).square().sum(-1))
+        weight = (0.03 + face) * (0.1 + shares)
+    after = generator.decoder.raw(plane_features(planes + residual, place, axes))[..., 0]
+    return (weight * (after - before).abs()).mean()

@@ -1,0 +1,81 @@
+"""Model files <-> generators.
+
+A model file holds the generator's own state under its own names, in half precision, and beside it what belongs to the
+mean head: where the 468 landmarks lie in canonical space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from agile3d_cli.bundle import BaseReference, Model, read_model
+from agile3d_cli.errors import ConfigError, RefusedError
+from agile3d_cli.licenses import LicenseNote
+from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.registry import find_file
+
+KIND = "triplane-generator"
+LANDMARKS = "landmarks"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A generator ready for use, frozen, with what the flows need to know of it."""
+
+    generator: TriplaneGenerator
+    landmarks: Tensor | None
+    """(468, 3) places of the face mesh on the mean head, world units; None for imported generators."""
+    reference: BaseReference
+    licenses: tuple[LicenseNote, ...]
+
+
+def generator_tensors(generator: TriplaneGenerator, landmarks: Tensor | None) -> dict[str, Tensor]:
+    """What a model file holds, half precision."""
+    tensors = {name: value.detach().half() for name, value in generator.state_dict().items()}
+    return tensors if landmarks is None else tensors | {LANDMARKS: landmarks.float()}
+
+
+def architecture(config: GeneratorConfig) -> dict[str, object]:
+    """The architecture entry of a model file."""
+    return {"kind": KIND, **config.to_dict()}
+
+
+def load_base(name_or_file: str, device: torch.device | str = "cpu") -> BaseModel:
+    """Reads a generator.
+
+    Raises:
+        MissingError: no such model.
+        RefusedError: the file is damaged, of another kind, or its tensors do not fit its architecture.
+    """
+    path = find_file(name_or_file, "model")
+    model = read_model(path)
+    generator, landmarks = build(model, path)
+    return BaseModel(
+        generator=generator.to(device),
+        landmarks=None if landmarks is None else landmarks.to(device),
+        reference=model.reference,
+        licenses=model.licenses,
+    )
+
+
+def build(model: Model, path: Path) -> tuple[TriplaneGenerator, Tensor | None]:
+    """The generator of a model in memory, frozen, in single precision."""
+    fields = dict(model.architecture)
+    if fields.pop("kind", None) != KIND:
+        raise RefusedError(f"{path} holds a {model.architecture.get('kind')!r}, not a generator; choose another model.")
+    try:
+        generator = TriplaneGenerator(GeneratorConfig.from_dict(fields))
+    except (ConfigError, KeyError, TypeError) as error:
+        raise RefusedError(f"{path} is damaged: its architecture cannot be built ({error}).") from error
+    tensors = {name: value.float() for name, value in model.tensors.items()}
+    landmarks = tensors.pop(LANDMARKS, None)
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RefusedError(f"{path} is damaged: its tensors do not fit its architecture.") from error
+    return generator.eval().requires_grad_(False), landmarks
