@@ -21,6 +21,7 @@ from agile3d_cli.avatar.glb import glb_bytes
 from agile3d_cli.avatar.head import Head
 from agile3d_cli.avatar.mesh import Mesh, extract_mesh
 from agile3d_cli.avatar.meshfiles import mtl_bytes, obj_bytes, ply_bytes, stl_bytes
+from agile3d_cli.avatar.usdz import usdz_bytes
 from agile3d_cli.avatar.viewer import build_viewer_html
 from agile3d_cli.avatar.views import ANIMATIONS, animation_bytes, turntable
 from agile3d_cli.camera import METRES_PER_UNIT
@@ -32,11 +33,13 @@ from agile3d_cli.safefile import read_card
 if TYPE_CHECKING:
     import torch
 
-MESH_FORMATS = ("glb", "obj", "ply", "stl", "html")
+MESH_FORMATS = ("glb", "obj", "ply", "stl", "usdz", "html")
 FORMATS = (*MESH_FORMATS, *ANIMATIONS)
 """Kinds of file, by suffix without the dot."""
-TEXTURED = ("glb", "obj", "html")
+TEXTURED = ("glb", "obj", "usdz", "html")
 """Formats that can hold a texture; the others get their colours at the vertices."""
+USDZ_TEXTURE = 1024
+"""Width of the texture of a USDZ unless asked otherwise: its viewers show no vertex colours, so there is always one."""
 CUT = 0.01
 """The lowest share of the height, in which the neck's cut is looked for."""
 
@@ -122,6 +125,8 @@ def export_head(
     mesh = mesh or MeshConfig()
     if format not in TEXTURED:
         mesh = replace(mesh, texture=0)
+    elif format == "usdz" and not mesh.texture:
+        mesh = replace(mesh, texture=USDZ_TEXTURE)
     model = placed(extract_mesh(head, mesh, lambda share: report("mesh", share)))
     report("file", 0.0)
     _write_mesh(model, format, output, facts or {})
@@ -184,5 +189,5 @@ def _write_mesh(mesh: Mesh, format: str, output: Path, facts: Mapping[str, Any])
         if format == "html":
             data = build_viewer_html(data, output.stem).encode("utf-8")
     else:
-        data = {"obj": obj_bytes, "ply": ply_bytes, "stl": stl_bytes}[format](mesh)
+        data = {"obj": obj_bytes, "ply": ply_bytes, "stl": stl_bytes, "usdz": usdz_bytes}[format](mesh)
     write_whole(output, lambda stream: stream.write(data))

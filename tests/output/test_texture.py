@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from agile3d_cli.avatar.config import MeshConfig
 from agile3d_cli.avatar.export import export_head
@@ -94,3 +98,22 @@ def test_files_with_a_texture(head: FormulaHead, tmp_path: Path) -> None:
     assert np.abs(np.array(pixel[:3]) / 255 - HAIR).max() < 0.05
 
     assert export_head(head, "stl", tmp_path / "head.stl", mesh=SMALL).texture is None
+
+
+def test_usdz_is_an_aligned_package_of_scene_and_picture(head: FormulaHead, tmp_path: Path) -> None:
+    result = export_head(head, "usdz", tmp_path / "head.usdz", mesh=SMALL)
+    assert result.texture == (512, 512) and result.watertight
+    data = result.file.read_bytes()
+    with zipfile.ZipFile(result.file) as package:
+        assert [entry.filename for entry in package.infolist()] == ["head.usda", "head.png"]
+        for entry in package.infolist():
+            name, extra = struct.unpack_from("<HH", data, entry.header_offset + 26)
+            assert entry.compress_type == zipfile.ZIP_STORED
+            assert (entry.header_offset + 30 + name + extra) % 64 == 0
+        scene = package.read("head.usda").decode()
+        with package.open("head.png") as picture, Image.open(picture) as image:
+            assert image.size == (512, 512)
+    points = re.search(r"point3f\[\] points = \[(.*)\]", scene)
+    assert points and scene.count("{") == scene.count("}") and 'upAxis = "Y"' in scene
+    rows = np.array([row.split(", ") for row in points[1][1:-1].split("), (")], float)
+    assert len(rows) == result.vertices and rows[:, 1].min() == 0 and 0.3 < rows[:, 1].max() < 0.35
