@@ -18,7 +18,7 @@ def export(
         Path | None, typer.Argument(metavar="[PORTRAIT]", help=f"A portrait file. [newest below {OUTPUT_FOLDER}]")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="glb, obj, ply, stl, usdz, html, mp4, webp, gif. [by --output's ending, else glb]")
+        str | None, typer.Option(help="glb, obj, ply, stl, usdz, html, mp4, webp, gif. [from --output, else glb]")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write. [beside the portrait]")] = None,
     resolution: Annotated[int, typer.Option(help="Grid cells per side; more is finer.")] = MeshConfig.resolution,
