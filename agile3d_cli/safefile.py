@@ -24,7 +24,7 @@ KEY = "agile3d"
 """Metadata key that holds our JSON."""
 MAX_HEADER = 16 * 1024 * 1024
 """Largest header that is read, bytes."""
-MAX_FILE = {"style": 1 << 30, "portrait": 1 << 28, "model": 8 << 30}
+MAX_FILE = {"style": 1 << 30, "portrait": 1 << 28, "model": 8 << 30, "stylizer": 1 << 30}
 """Largest file of each format, bytes."""
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
@@ -39,7 +39,7 @@ class Card:
 
     path: Path
     format: str
-    """``style``, ``portrait`` or ``model``."""
+    """``style``, ``portrait``, ``model``, or ``stylizer`` for what a plugin saved."""
     version: int
     meta: Mapping[str, Any]
     """Our JSON."""

@@ -1,0 +1,115 @@
+"""The generator of this linear model: latent of shape and appearance to the style's face in the layout.
+
+In: a measured sitter, its traits, the exemplars' layers. Out: the face's colours and cover (T, T, 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agile3d_agilegan.config import AgileganConfig
+from agile3d_agilegan.features import PARTS, put_back
+from agile3d_agilegan.layout import Layout
+from agile3d_agilegan.picture import ramp, resize
+from agile3d_agilegan.sitter import Sitter
+from agile3d_agilegan.tone import style_hair, style_skin, to_rgb
+
+NEAR = 0.9
+"""Exemplars count by how near their traits are to the sitter's; this far, in standard deviations, they count e^-1/2."""
+TONE_NEAR = 12.0
+"""The same for skin lightness, Lab units."""
+
+
+@dataclass(frozen=True)
+class StyleLayers:
+    """What all exemplars say together; see ``features.Exemplar`` for the parts."""
+
+    skin_tones: np.ndarray
+    """(E, 3) Lab."""
+    skins: np.ndarray
+    """(E, s, s, 3)."""
+    patches: np.ndarray
+    """(E, 5, PATCH, PATCH, 4)."""
+    places: np.ndarray
+    """(E, 5, 4)."""
+    traits: np.ndarray
+    """(E, 3) breadth of the jaw, height of the brows, strength of the brows; in the exemplars' own standard
+    deviations from their mean."""
+    trust: np.ndarray
+    """(E, 5) in [0, 1]: whether the feature could be cut out well."""
+
+
+def trust_in(places: np.ndarray) -> np.ndarray:
+    """(E, 5) from places (E, 5, 4): features whose place or size is far from the usual were cut out badly."""
+    middle = np.median(places, 0)
+    scale = np.median(np.abs(places - middle), 0) * 1.5 + 0.12 * middle[:, [2, 3, 2, 3]]
+    distance = np.sqrt((((places - middle) / scale) ** 2).mean(2))
+    return (1 / (1 + (distance / 2) ** 4)).astype(np.float32)
+
+
+def draw(
+    sitter: Sitter, traits: np.ndarray, style: StyleLayers, layout: Layout, config: AgileganConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sitter's face in the style.
+
+    Args:
+        sitter: measurements.
+        traits: (3,) in standard deviations of realistic faces.
+        style: exemplars' layers.
+        layout: the frame.
+        config: dials.
+
+    Returns:
+        (T, T, 4) colours and cover, and the skin tone (3,) Lab it was drawn in.
+    """
+    tone = style_skin(sitter.skin, style.skin_tones, config)
+    by_tone = np.exp(-0.5 * ((style.skin_tones[:, 0] - tone[0]) / TONE_NEAR) ** 2) + 1e-4
+    by_trait = np.exp(-0.5 * (((style.traits - np.clip(traits, -1.5, 1.5)) / NEAR) ** 2).sum(1)) + 1e-4
+    shading = np.einsum("e,ehwc->hwc", by_tone / by_tone.sum(), style.skins)
+    shading = resize(shading, layout.size) + config.light * sitter.light
+    face = np.clip((to_rgb(tone) + 0.02) * np.exp(shading) - 0.02, 0, 1)
+    face = _lay_beard(face, sitter, shading, config)
+    for index, name in enumerate(PARTS):
+        weight = by_trait * style.trust[:, index]
+        if name == "mouth":
+            weight = weight * by_tone
+        weight = weight / weight.sum()
+        patch = np.einsum("e,ehwc->hwc", weight, style.patches[:, index])
+        place = weight @ style.places[:, index]
+        if name.endswith("brow"):
+            patch, place = _as_brow(patch, place, sitter, traits, config)
+        rows, columns, layer = put_back(_firm(patch), place, layout.size)
+        face[rows, columns] = face[rows, columns] * (1 - layer[..., 3:]) + layer[..., :3]
+    cover = ramp(layout.inwards, 0.01, 0.13) * (1 - sitter.fringe)
+    return np.concatenate([face, cover[..., None]], -1).astype(np.float32), tone
+
+
+def _firm(patch: np.ndarray) -> np.ndarray:
+    """A blended cut-out with its edge made as steep as one exemplar's."""
+    cover = patch[..., 3:]
+    firm = ramp(cover, 0.2, 0.8)
+    return np.concatenate([patch[..., :3] / np.maximum(cover, 1e-3) * firm, firm], -1)
+
+
+def _as_brow(
+    patch: np.ndarray, place: np.ndarray, sitter: Sitter, traits: np.ndarray, config: AgileganConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """A brow in the sitter's colour, and as strong as the sitter's."""
+    cover = patch[..., 3:]
+    color = to_rgb(style_hair(sitter.brow, config))
+    own = patch[..., :3] / np.maximum(cover, 1e-3)
+    light = own.mean(-1, keepdims=True)
+    middle = (light * cover).sum() / max(float(cover.sum()), 1e-3)
+    # The exemplars' brows are rounded: their light and shade stays.
+    tinted = np.clip(color + (light - middle) * 0.6, 0, 1)
+    thickness = float(np.clip(1 + 0.12 * traits[2], 0.75, 1.25))
+    return np.concatenate([tinted * cover, cover], -1), place * [1, 1, 1, thickness]
+
+
+def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: AgileganConfig) -> np.ndarray:
+    color = to_rgb(style_hair(sitter.beard_tone, config))
+    beard = np.clip(color * np.exp(0.5 * shading), 0, 1)
+    cover = (0.92 * sitter.beard)[..., None]
+    return face * (1 - cover) + beard * cover

@@ -1,0 +1,140 @@
+"""Exemplars taken apart: skin without features, and eyes, brows and mouth as cut-outs that can be moved and blended.
+
+In: exemplars laid out. Out: ``Exemplar`` layers. Features are brought to one place and size before they are blended,
+so that a blend of several exemplars stays as crisp as each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from agile3d_agilegan.layout import Layout
+from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored
+from agile3d_agilegan.picture import blur, fill, ramp, resize, sample
+from agile3d_agilegan.tone import to_lab
+
+PARTS = {
+    "left_eye": LEFT_EYE,
+    "right_eye": mirrored(LEFT_EYE),
+    "left_brow": LEFT_BROW,
+    "right_brow": mirrored(LEFT_BROW),
+    "mouth": MOUTH,
+}
+"""The features in the order in which arrays hold them, and the mesh points around each."""
+PATCH = 128
+"""Side of a cut-out, pixels."""
+SPAN = 2.6
+"""Half-width of a cut-out in standard deviations of the feature's own extent."""
+AROUND = 0.13
+"""How far from its mesh points a feature may reach, eye distances."""
+SKIN_SIZE = 96
+"""Side of the skin layer, pixels: it is smooth."""
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One exemplar's layers."""
+
+    skin_tone: np.ndarray
+    """(3,) Lab."""
+    skin: np.ndarray
+    """(s, s, 3) log of the skin over its tone: the style's shading without features."""
+    patches: np.ndarray
+    """(5, PATCH, PATCH, 4) cut-outs, colour times cover, and cover."""
+    places: np.ndarray
+    """(5, 4) centre u, v and extent u, v (standard deviations) in the layout, fractions."""
+
+
+def regions(layout: Layout) -> np.ndarray:
+    """(5, T, T) bool: where each feature is looked for; every pixel belongs to the nearest one."""
+    distance = np.stack([ndimage.distance_transform_edt(~layout.region(part)) for part in PARTS.values()])
+    nearest = distance.argmin(0)
+    return (distance * layout.pixel < AROUND) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
+
+
+def skin_tone(face: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> np.ndarray:
+    """(3,) Lab of the cheeks of a laid-out face (T, T, 3): the median, so that shadow, shine and hair do not count."""
+    where = layout.cheeks if seen is None else layout.cheeks & seen
+    if where.sum() < 16:
+        where = layout.cheeks
+    return np.median(to_lab(face[where]), 0).astype(np.float32)
+
+
+def skin_likeness(lab: np.ndarray, tone: np.ndarray) -> np.ndarray:
+    """How well colours (..., 3) Lab fit a skin tone under any usual light: 1 fits, 0 does not."""
+    difference = lab - tone
+    # Shadow and shine change lightness most; saturation follows lightness.
+    darker = np.where(difference[..., 0] < 0, difference[..., 0] / 22, difference[..., 0] / 30)
+    other = np.hypot(difference[..., 1], difference[..., 2]) / 14
+    return np.exp(-(darker**2 + other**2)).astype(np.float32)
+
+
+def take_apart(face: np.ndarray, layout: Layout) -> Exemplar:
+    """Layers of one laid-out exemplar (T, T, 3) in [0, 1]."""
+    tone = skin_tone(face, layout)
+    found = regions(layout)
+    bare = ramp(skin_likeness(to_lab(blur(face, 0.015 / layout.pixel)), tone), 0.15, 0.5) * layout.mask
+    bare = bare * ~ndimage.binary_dilation(found.any(0), iterations=2) * (layout.inwards > 0.02)
+    skin = fill(face, bare, 0.05 / layout.pixel)
+    patches, places = zip(*(_cut_out(face, skin, region, layout) for region in found), strict=True)
+    ratio = np.log((blur(skin, 0.02 / layout.pixel) + 0.02) / (_rgb(tone) + 0.02))
+    return Exemplar(tone, resize(ratio, SKIN_SIZE), np.stack(patches), np.stack(places))
+
+
+def _rgb(lab: np.ndarray) -> np.ndarray:
+    from agile3d_agilegan.tone import to_rgb
+
+    return to_rgb(lab)
+
+
+def _cut_out(face: np.ndarray, skin: np.ndarray, region: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Cut-out and place of the feature in a region: what differs from the skin around it."""
+    difference = np.sqrt(((face - skin) ** 2).sum(-1))
+    inner = ndimage.binary_fill_holes((difference > 0.16) & region)
+    inner = _largest(inner)
+    near = ndimage.binary_dilation(inner, iterations=3) & region
+    alpha = np.maximum(ramp(difference, 0.05, 0.2) * near, ndimage.binary_erosion(inner, iterations=2))
+    if alpha.sum() < 20:
+        alpha = region * 0.02
+    place = _extent(alpha.astype(np.float32))
+    cut = np.concatenate([face * alpha[..., None], alpha[..., None]], -1).astype(np.float32)
+    return sample(cut, patch_grid(place)), place
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = ndimage.sum(mask, parts, range(1, count + 1))
+    # Lashes may stand apart from the eye.
+    return np.isin(parts, 1 + np.flatnonzero(sizes > 0.15 * sizes.max()))
+
+
+def _extent(alpha: np.ndarray) -> np.ndarray:
+    """(4,) centre and standard deviations of a cover, fractions."""
+    total = alpha.sum()
+    axis = (np.arange(len(alpha)) + 0.5) / len(alpha)
+    across, down = alpha.sum(0) / total, alpha.sum(1) / total
+    u, v = across @ axis, down @ axis
+    return np.array([u, v, np.sqrt(across @ (axis - u) ** 2), np.sqrt(down @ (axis - v) ** 2)], np.float32)
+
+
+def patch_grid(place: np.ndarray) -> np.ndarray:
+    """(PATCH, PATCH, 2) where in the layout the pixels of a cut-out lie, fractions."""
+    axis = ((np.arange(PATCH) + 0.5) / PATCH * 2 - 1) * SPAN
+    v, u = np.meshgrid(place[1] + axis * place[3], place[0] + axis * place[2], indexing="ij")
+    return np.stack([u, v], -1)
+
+
+def put_back(patch: np.ndarray, place: np.ndarray, size: int) -> tuple[slice, slice, np.ndarray]:
+    """A cut-out at its place in a layout picture: rows, columns and what to lay there (h, w, C)."""
+    low = np.clip(np.floor((place[:2] - SPAN * place[2:]) * size), 0, size - 1).astype(int)
+    high = np.clip(np.ceil((place[:2] + SPAN * place[2:]) * size), low + 1, size).astype(int)
+    u = ((np.arange(low[0], high[0]) + 0.5) / size - place[0]) / (SPAN * place[2]) / 2 + 0.5
+    v = ((np.arange(low[1], high[1]) + 0.5) / size - place[1]) / (SPAN * place[3]) / 2 + 0.5
+    grid = np.stack(np.meshgrid(u, v, indexing="xy"), -1)
+    inside = ((grid > 0) & (grid < 1)).all(-1, keepdims=True)
+    return slice(low[1], high[1]), slice(low[0], high[0]), sample(patch, grid, "bilinear") * inside

@@ -1,0 +1,86 @@
+"""The layout: the style's average face seen from the front, in which all its pictures are compared and blended.
+
+A layout picture is a square (T, T); ``HALF_WIDTH`` eye distances lie on each side of its centre, which lies
+``CENTRE_DOWN`` eye distances below the eyes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+from skimage.draw import polygon2mask
+
+from agile3d_agilegan.mesh import CHEEKS, OVAL, Cover, cover, with_ring
+from agile3d_agilegan.picture import sample
+from agile3d_agilegan.shape import TO_WORLD
+
+HALF_WIDTH = 1.55
+CENTRE_DOWN = 0.42
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The frame in which faces of all poses and proportions lie upon each other."""
+
+    shape: np.ndarray
+    """(468, 3) the style's average face in the standard frame."""
+    size: int
+    """T, pixels."""
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(504, 3) the mesh with its ring in the layout picture, fractions."""
+        flat = self.shape * TO_WORLD
+        flat = (flat - [0, CENTRE_DOWN, 0]) / (2 * HALF_WIDTH) + [0.5, 0.5, 0]
+        return with_ring(flat)
+
+    @cached_property
+    def cover(self) -> Cover:
+        """The mesh laid over the layout picture."""
+        return cover(self.points, self.size)
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(T, T) bool: where the mesh with its ring lies."""
+        return self.cover.mask
+
+    @cached_property
+    def oval(self) -> np.ndarray:
+        """(T, T) bool: inside the outline of the face mesh."""
+        return self.region(OVAL)
+
+    @cached_property
+    def inwards(self) -> np.ndarray:
+        """(T, T) distance from the outline, eye distances, positive inside the face."""
+        inside = ndimage.distance_transform_edt(self.oval)
+        outside = ndimage.distance_transform_edt(~self.oval)
+        return ((inside - outside) * self.pixel).astype(np.float32)
+
+    @property
+    def pixel(self) -> float:
+        """Width of a pixel in eye distances."""
+        return 2 * HALF_WIDTH / self.size
+
+    @cached_property
+    def cheeks(self) -> np.ndarray:
+        """(T, T) bool: where skin is measured: discs on the cheeks."""
+        centres = self.points[list(CHEEKS), :2] * self.size
+        v, u = np.mgrid[: self.size, : self.size] + 0.5
+        distance = np.min([np.hypot(u - x, v - y) for x, y in centres], 0)
+        return distance < 0.07 / self.pixel
+
+    def region(self, part: tuple[int, ...]) -> np.ndarray:
+        """(T, T) bool: the convex hull of mesh points."""
+        from scipy.spatial import ConvexHull
+
+        points = self.points[list(part), :2] * self.size - 0.5
+        hull = points[ConvexHull(points).vertices]
+        return np.asarray(polygon2mask((self.size, self.size), hull[:, ::-1]))
+
+    def unwrap(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """A face laid out: picture (S, S, 3) and its landmarks (468, 3) to (T, T, 3); outside the mesh the border."""
+        places = self.cover.spread(with_ring(np.asarray(landmarks, float))[:, :2])
+        return sample(picture, places)

@@ -1,0 +1,71 @@
+"""A fitted style as a safetensors file and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agile3d_agilegan.blend import StyleLayers
+from agile3d_agilegan.config import AgileganConfig
+from agile3d_agilegan.model import LinearStyle
+from agile3d_cli.errors import Agile3dError, RefusedError
+from agile3d_cli.safefile import read_card, read_tensors, write_file
+
+FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 1
+
+
+def write_state(path: Path, config: AgileganConfig, style: LinearStyle) -> None:
+    """Writes a style; the tensor ``shape_shift`` is the displacement of ``AgileganStylizer.shape_shift``."""
+    layers = style.layers
+    tensors = {
+        "average": torch.from_numpy(style.average).float(),
+        "shape_shift": torch.from_numpy(style.shift).float(),
+        "face_traits": torch.from_numpy(style.traits).float(),
+        "palette": torch.from_numpy(style.palette).float(),
+        "skin_tones": torch.from_numpy(layers.skin_tones).float(),
+        "skins": torch.from_numpy(layers.skins).half(),
+        "patches": torch.from_numpy(layers.patches * 255).round().to(torch.uint8),
+        "places": torch.from_numpy(layers.places).float(),
+        "exemplar_traits": torch.from_numpy(layers.traits).float(),
+        "trust": torch.from_numpy(layers.trust).float(),
+    }
+    meta = {"format": FORMAT, "version": VERSION, "stylizer": STYLIZER, "config": asdict(config)}
+    write_file(Path(path), meta, tensors)
+
+
+def read_state(path: Path) -> tuple[AgileganConfig, LinearStyle]:
+    """Reads what ``write_state`` wrote.
+
+    Raises:
+        RefusedError: the file is damaged or another stylizer's.
+    """
+    card = read_card(Path(path), FORMAT, (VERSION,))
+    if card.meta.get("stylizer") != STYLIZER:
+        raise RefusedError(f"{path} belongs to the stylizer {card.meta.get('stylizer')!r}, not to {STYLIZER!r}.")
+    tensors = read_tensors(card)
+    try:
+        values = {name: np.ascontiguousarray(tensor.float().numpy()) for name, tensor in tensors.items()}
+        layers = StyleLayers(
+            skin_tones=values.pop("skin_tones"),
+            skins=values.pop("skins"),
+            patches=values.pop("patches") / np.float32(255),
+            places=values.pop("places"),
+            traits=values.pop("exemplar_traits"),
+            trust=values.pop("trust"),
+        )
+        style = LinearStyle(
+            average=values.pop("average"),
+            shift=values.pop("shape_shift"),
+            layers=layers,
+            traits=values.pop("face_traits"),
+            palette=values.pop("palette"),
+        )
+        config = AgileganConfig(**card.meta["config"])
+    except (KeyError, TypeError, Agile3dError) as error:
+        raise RefusedError(f"{path} is not a complete agilegan style ({error}); fit it again.") from error
+    if values or style.average.shape != (468, 3) or style.shift.shape != (468, 3):
+        raise RefusedError(f"{path} holds other tensors than an agilegan style ({', '.join(values)}); fit it again.")
+    return config, style

@@ -1,0 +1,193 @@
+"""The stylizer: exemplars -> linear style; face -> latent of shape and appearance -> the same face in the style.
+
+Follows the scheme of AgileGAN (Song et al., ACM TOG 2021): encode, then decode with what was learnt from the exemplars,
+the latent keeping the person. Where the paper trains a StyleGAN2 and a hierarchical encoder, this version has the
+landmark mesh as encoder and a linear model of layered pictures as generator; nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agile3d_agilegan.blend import StyleLayers, draw, trust_in
+from agile3d_agilegan.config import AgileganConfig
+from agile3d_agilegan.features import take_apart
+from agile3d_agilegan.layout import Layout
+from agile3d_agilegan.mesh import cover, with_ring
+from agile3d_agilegan.model import LinearStyle
+from agile3d_agilegan.picture import resize, sample
+from agile3d_agilegan.shape import calm_features, find_pose, freed, reference, robust_mean, symmetric
+from agile3d_agilegan.sitter import measure, shape_traits
+from agile3d_agilegan.surroundings import globally, redraw
+from agile3d_agilegan.tone import to_lab
+from agile3d_cli.camera import portrait_label, project
+from agile3d_cli.errors import ConfigError
+from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.estimators import find_faces
+from agile3d_cli.face.template import face_template
+from agile3d_cli.stylizer import FaceSampler, Progress
+
+DRAWN = 512
+"""Faces are drawn at least this large and then made smaller, so that edges are smooth."""
+FOUND_AT = 256
+"""Pictures smaller than this are enlarged before faces are looked for."""
+MEASURED = 48
+"""Realistic faces on which brows are measured."""
+SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
+"""Least standard deviation of a trait, so that a set of equal faces divides by something."""
+
+
+class AgileganStylizer:
+    """Redraws faces in the style of its exemplars; see ``agile3d_cli.stylizer.Stylizer`` for the contract.
+
+    A picture without a face that is found is only smoothed and retoned.
+    """
+
+    def __init__(self, config: AgileganConfig | None = None, style: LinearStyle | None = None) -> None:
+        self.config = config or AgileganConfig()
+        self._style = style
+        self._layout = Layout(style.average + style.shift, self.config.layout) if style else None
+
+    @property
+    def shape_shift(self) -> Tensor:
+        """(468, 3) how the style moves each landmark of the average face.
+
+        Convention: the standard face's frame, free of the head's pose: x towards the picture's right, y up, z towards
+        the viewer; the eye centres of the standard face are 1 apart. Mirror-symmetric.
+        """
+        return torch.from_numpy(self._fitted()[0].shift).float()
+
+    def fit(self, exemplars: Sequence[Tensor], faces: FaceSampler, progress: Progress, seed: int = 0) -> None:
+        """Learns the style. Exemplars are aligned by the caller (``agile3d_cli.face.align``)."""
+        pictures = [_as_picture(exemplar) for exemplar in exemplars]
+        if not pictures:
+            raise ConfigError("The agilegan stylizer was given no exemplars; give about 20 pictures of one style.")
+        progress("looking at realistic faces", 0.0)
+        real = faces.sample(self.config.faces, torch.Generator().manual_seed(seed))
+        real_points = real.landmarks.double().cpu().numpy()
+        average = symmetric(robust_mean(np.stack([freed(points) for points in real_points])))
+        progress("finding the exemplars' faces", 0.2)
+        found = [_landmarks(picture) for picture in pictures]
+        points = [_usual_place() if one is None else one for one in found]
+        shapes = np.stack([freed(one) for one in points])
+        shift = symmetric(robust_mean(shapes)) - average
+        layout = Layout(average + shift, self.config.layout)
+        parts = []
+        for index, (picture, one) in enumerate(zip(pictures, points, strict=True)):
+            progress("taking the exemplars apart", 0.3 + 0.5 * index / len(pictures))
+            parts.append(take_apart(layout.unwrap(picture, one), layout))
+        progress("comparing with realistic faces", 0.85)
+        raw = np.stack([self._traits(p, q, layout) for p, q in zip(pictures, points, strict=True)])
+        some = [_as_picture(image) for image in real.images[:MEASURED]]
+        real_traits = np.stack([self._traits(p, q, layout) for p, q in zip(some, real_points, strict=False)])
+        places = np.stack([part.places for part in parts])
+        layers = StyleLayers(
+            skin_tones=np.stack([part.skin_tone for part in parts]),
+            skins=np.stack([part.skin for part in parts]),
+            patches=np.stack([part.patches for part in parts]),
+            places=places,
+            traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
+            trust=trust_in(places),
+        )
+        pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in pictures])
+        self._style = LinearStyle(
+            average=average,
+            shift=shift,
+            layers=layers,
+            traits=np.stack([real_traits.mean(0), real_traits.std(0) + SPREAD_FLOOR]),
+            palette=np.stack([pixels.mean(0), pixels.std(0)]),
+        ).rounded()
+        self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
+        progress("done", 1.0)
+
+    def stylize(self, images: Tensor) -> Tensor:
+        """The same faces in the style; each picture on its own, on the CPU."""
+        self._fitted()
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+            raise ConfigError(f"stylize takes pictures (N, 3, S, S), not {tuple(images.shape)}.")
+        styled = [torch.from_numpy(self._one(_as_picture(image))).permute(2, 0, 1) * 2 - 1 for image in images]
+        if not styled:
+            return torch.zeros_like(images)
+        return torch.stack(styled).clamp(-1, 1).to(images)
+
+    def save(self, path: Path) -> None:
+        """Writes the style; see ``state.py``."""
+        from agile3d_agilegan.state import write_state
+
+        write_state(path, self.config, self._fitted()[0])
+
+    def _fitted(self) -> tuple[LinearStyle, Layout]:
+        if self._style is None or self._layout is None:
+            raise ConfigError("The agilegan stylizer has learnt no style yet; call fit or load first.")
+        return self._style, self._layout
+
+    def _traits(self, picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> np.ndarray:
+        sitter = measure(layout.unwrap(picture, landmarks), landmarks, layout)
+        return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
+
+    def _one(self, photo: np.ndarray) -> np.ndarray:
+        """Photo (S, S, 3) in [0, 1] to its stylized version."""
+        style, layout = self._fitted()
+        landmarks = _landmarks(photo)
+        if landmarks is None:
+            return globally(photo, style.palette, self.config)
+        sitter = measure(layout.unwrap(photo, landmarks), landmarks, layout)
+        traits = np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
+        traits = (traits - style.traits[0]) / style.traits[1]
+        face, tone = draw(sitter, traits, style.layers, layout, self.config)
+        target = self._target(landmarks)
+        base = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
+        return self._lay(base, face, target)
+
+    def _target(self, landmarks: np.ndarray) -> np.ndarray:
+        """Where the landmarks (468, 3) lie in the style, in the photo's pose."""
+        style, _ = self._fitted()
+        pose = find_pose(landmarks)
+        own = pose.lift(landmarks) - style.average
+        calm = calm_features(own, style.average)
+        own = own + min(self.config.structure, 1.0) * (self.config.exaggeration * calm - own)
+        return pose.place(style.average + own + self.config.structure * style.shift)
+
+    def _lay(self, base: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Lays the drawn face over the surroundings (S, S, 3)."""
+        _, layout = self._fitted()
+        size = len(base)
+        drawn = size * max(1, -(-DRAWN // size))
+        mesh = cover(with_ring(target), drawn)
+        places = mesh.spread(layout.points[:, :2])
+        over = sample(face, places, "bilinear")
+        alpha = resize(over[..., 3:] * mesh.mask[..., None], size)
+        color = resize(over[..., :3] * over[..., 3:] * mesh.mask[..., None], size)
+        return np.clip(base * (1 - alpha) + color, 0, 1)
+
+
+def _as_picture(image: Tensor) -> np.ndarray:
+    """(3, S, S) in [-1, 1] to (S, S, 3) in [0, 1]."""
+    if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2] or image.shape[1] < 16:
+        raise ConfigError(f"A picture is (3, S, S) with S of 16 or more, not {tuple(image.shape)}.")
+    picture = image.detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
+    return np.clip((picture + 1) / 2, 0, 1)
+
+
+def _landmarks(picture: np.ndarray) -> np.ndarray | None:
+    """(468, 3) as fractions of the picture, of the face nearest to its centre; None without a face."""
+    seen = resize(picture, max(FOUND_AT, len(picture)))
+    faces = find_faces(np.round(seen * 255).clip(0, 255).astype(np.uint8), FaceConfig(threads=1, matte=False))
+    if not faces:
+        return None
+    points = [face.points.astype(float) / len(seen) for face in faces]
+    return min(points, key=lambda one: float(np.linalg.norm(one[:, :2].mean(0) - 0.5)))
+
+
+def _usual_place() -> np.ndarray:
+    """Landmarks (468, 3) of the standard face at the standard camera: where an aligned picture has its face."""
+    label = portrait_label().double()[None]
+    points = project(label, torch.from_numpy(face_template().points)[None])[0].numpy()
+    scale = float(np.ptp(points[:, 0]) / np.ptp(reference()[:, 0]))
+    depth = -reference()[:, 2] * scale
+    return np.column_stack([points[:, :2], depth])
