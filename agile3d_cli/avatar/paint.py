@@ -13,7 +13,7 @@ DEPTHS = np.linspace(-0.004, 0.028, 9)
 """Where colours are taken along the inward normal, world units: from just outside the surface to well inside."""
 VISIBLE_STEP = 0.06
 """Colour difference (any channel, 0 to 1) along an edge that is worth another vertex."""
-MOST_NEW = 150_000
+MOST_NEW = 60_000
 """Vertices added in one round at most, the strongest colour differences first."""
 
 
