@@ -55,7 +55,7 @@ class MeshConfig:
     resolution: int = 192
     """Grid cells along each side of the head's box, a multiple of 8 from 32 to 768."""
     level: float | None = None
-    """Density of the surface, per world unit; None measures it: where a ray has lost half of its light."""
+    """Density of the surface, per world unit; None measures it where rays lose half of their light."""
     dense: bool = False
     """Evaluate the whole grid instead of a band around the surface; the same mesh, several times slower."""
     smoothing: int = 6

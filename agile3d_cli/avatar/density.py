@@ -26,6 +26,9 @@ PROBE_STEPS = 160
 """Points on each probing ray."""
 WALL = 1 - 1e-4
 """Places on the walls of the box are asked this much nearer to its middle: a field may end exactly there."""
+OUTLINE = 0.5
+"""Part of the density at half light that is taken as the level. Measured on an early ``mini``: at 1, 0.5 and 0.25 the
+mesh's outline differs from the picture's in 2.4 %, 0.8 % and 0.5 % of the pixels, its depth by 0.0155, 0.0133, 0.0172."""
 LEVEL_RANGE = (4.0, 150.0)
 """A measured level is kept inside this range, per world unit."""
 
@@ -101,7 +104,8 @@ def surface_level(head: Head) -> float:
 
     A ray stops being more background than head where it has lost half its light, that is where the density summed up
     along it reaches ln 2. The median density at these places, over parallel rays from the front and both sides, is
-    the level whose mesh agrees with the pictures.
+    the level whose mesh has the depth of the pictures; ``OUTLINE`` of it has their outline as well, since rays that
+    graze the surface lose their light in thinner places.
 
     Raises:
         Agile3dError: no ray meets anything.
@@ -121,7 +125,7 @@ def surface_level(head: Head) -> float:
     levels = torch.cat(found)
     if not len(levels):
         raise Agile3dError("The head is empty: no ray meets a surface. The portrait is damaged; make it again.")
-    return float(levels.median().clamp(*LEVEL_RANGE))
+    return float((OUTLINE * levels.median()).clamp(*LEVEL_RANGE))
 
 
 def _half_light(density: torch.Tensor, step: float) -> torch.Tensor:

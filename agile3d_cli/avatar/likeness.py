@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import Deformation, look_up
 
 NOISE = 0.006
@@ -74,6 +75,22 @@ def fit_shape(deformation: Deformation, landmarks: Tensor, mean: Tensor, label: 
     nodes = deformation.focus.nodes(deformation.config.grid).to(mean)
     displacement = strength * SHARE * spread(moved, mean, nodes)
     return Shape(z, displacement[None], float(miss.square().sum(1).mean().sqrt()))
+
+
+def landmarks_of(base: BaseModel, z: Tensor, label: Tensor) -> Tensor:
+    """Exact landmarks (468, 3) of a latent z (1, z_dim) seen by a label (25,): u, v and relative depth, crop fractions."""
+    points = landmark_points(base, z)
+    place = camera.project(label[None], points[None])[0]
+    focal = camera.split_label(label)[1][0, 0]
+    middle = place[:, 2:].mean()
+    return torch.cat([place[:, :2], (place[:, 2:] - middle) * focal / middle], 1)
+
+
+def landmark_points(base: BaseModel, z: Tensor) -> Tensor:
+    """World positions (468, 3) of the landmarks of a latent z (1, z_dim)."""
+    assert base.landmarks is not None, "this generator has no landmarks"
+    deformation = base.generator.deformation
+    return _points(deformation, z, _basis_at(deformation, base.landmarks), base.landmarks)
 
 
 def spread(moved: Tensor, anchors: Tensor, nodes: Tensor) -> Tensor:

@@ -41,3 +41,47 @@ class NewStyleConfig:
             raise ConfigError(f"--device is {self.device!r}; choose one of {', '.join(DEVICES)}.")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"--seed is {self.seed}; it must lie between 0 and {2**63 - 1}.")
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """How the base generator is fine-tuned on the pairs."""
+
+    steps: int = 500
+    batch: int = 2
+    patch: int = 40
+    """Edge of the compared picture patches, pixels."""
+    rate: float = 0.02
+    """Adam's learning rate of the mean planes; falls to a tenth."""
+    output_rate: float = 2e-3
+    """The same of the plane outputs."""
+    coarse: int = 28
+    fine: int = 12
+    """Samples along a ray: to find the surface, and to compare it."""
+    edges: float = 0.7
+    outline: float = 0.4
+    hold: float = 0.02
+    smooth: float = 0.5
+    """Weights against a mean colour difference on the scale [-1, 1]: edges, coverage, unchanged density, smooth planes."""
+    checkpoint: int = 50
+    """Steps between two saved states."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work goes into a style."""
+
+    pairs: int
+    """Stylized faces."""
+    size: int
+    """Their edge, pixels."""
+    steps: int
+    """Steps of the transfer."""
+
+
+PRESET_WORK = {
+    "fast": Preset(pairs=100, size=192, steps=400),
+    "standard": Preset(pairs=300, size=256, steps=1200),
+    "full": Preset(pairs=2000, size=256, steps=6000),
+}

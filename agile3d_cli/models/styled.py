@@ -1,0 +1,70 @@
+"""A style's difference from its base generator: what is stored, and how it acts.
+
+A style is mostly a shift of means: other mean planes, other plane outputs, and a displacement of the mean head's space
+(big eyes, round head). The decoder stays, so that what is painted for one photo on the base keeps its meaning on every
+style.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agile3d_cli.errors import RefusedError
+from agile3d_cli.models.generator import TriplaneGenerator
+
+WEIGHTS, DISPLACEMENT = "weights.", "displacement"
+
+
+@dataclass(frozen=True)
+class StyleDifference:
+    """What a stylized generator adds to its base."""
+
+    weights: Mapping[str, Tensor]
+    """Differences of some of the generator's parameters, by their names."""
+    displacement: Tensor | None
+    """(3, G, G, G) world units, added to every subject's forward field; None for generators that do not deform."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a bundle stores, half precision."""
+        stored = {f"{WEIGHTS}{name}": value.detach().half().cpu() for name, value in self.weights.items()}
+        if self.displacement is not None:
+            stored[DISPLACEMENT] = self.displacement.detach().half().cpu()
+        return stored
+
+
+def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name: str) -> StyleDifference:
+    """A bundle's tensors as the difference from ``base``.
+
+    Raises:
+        RefusedError: tensors are unknown or of the wrong shape.
+    """
+    parameters = dict(base.named_parameters())
+    weights = {}
+    displacement = None
+    for key, value in tensors.items():
+        parameter = parameters.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
+        if parameter is not None and parameter.shape == value.shape:
+            weights[key.removeprefix(WEIGHTS)] = value.float()
+        elif key == DISPLACEMENT and base.deforms and value.shape == base.deformation.basis.shape[1:]:
+            displacement = value.float()
+        else:
+            raise RefusedError(
+                f"The style {name!r} does not fit its base generator: {key} {tuple(value.shape)} has no place in it; "
+                "learn the style anew with `agile3d new-style`."
+            )
+    return StyleDifference(weights, displacement)
+
+
+@torch.no_grad()
+def stylized(base: TriplaneGenerator, style: StyleDifference, color: float = 1.0) -> TriplaneGenerator:
+    """A copy of ``base`` with the style's weights at strength ``color``; the displacement is added per subject."""
+    generator = copy.deepcopy(base)
+    parameters = dict(generator.named_parameters())
+    for name, difference in style.weights.items():
+        parameters[name].add_(color * difference.to(parameters[name]))
+    return generator

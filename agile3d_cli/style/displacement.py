@@ -1,0 +1,83 @@
+"""Stylized pairs -> how the style moves the head's landmarks in 3D: what shapes a style, known before any training.
+
+In: landmark shifts of many stylized faces seen from many sides. Out: a smooth displacement of the mean head's space.
+Each picture shows two of a shift's three coordinates; least squares over pictures from different sides gives all
+three. Robust over pictures, mirror-symmetric, then spread as a smooth field.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.likeness import landmark_points, spread
+from agile3d_cli.face.template import face_template
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.style.augment import Pairs
+
+DEPTH_PRIOR = 3.0
+"""Pull of the unseen depth towards zero, in pictures' worth of evidence."""
+ROBUST = 0.008
+"""Misses above this count less, crop fractions."""
+LIMIT = 0.08
+"""Largest shift of one landmark, world units."""
+MIN_JACOBIAN = 0.15
+"""The field may locally squeeze space to this at most; stronger fields are weakened as a whole."""
+STEPS = 10
+
+
+def style_displacement(pairs: Pairs, base: BaseModel) -> Tensor:
+    """(3, G, G, G) world units on the nodes of the generator's deformation."""
+    assert base.landmarks is not None, "only generators with landmarks deform"
+    moved = _shifts(pairs, base)
+    moved = (moved + moved[torch.from_numpy(face_template().mirror).long()] * moved.new_tensor([-1, 1, 1])) / 2
+    moved = moved * (LIMIT / moved.norm(dim=1, keepdim=True).clamp(min=LIMIT))
+    deformation = base.generator.deformation
+    nodes = deformation.focus.nodes(deformation.config.grid).to(base.landmarks)
+    field = spread(moved, base.landmarks, nodes)
+    return field * _safe_share(field, nodes)
+
+
+def _shifts(pairs: Pairs, base: BaseModel) -> Tensor:
+    """World shift of each landmark (468, 3) that explains all pictures best."""
+    rows, misses = [], []
+    for z, label, moved in zip(pairs.z, pairs.labels, pairs.moved, strict=True):
+        points = landmark_points(base, z[None])
+        rows.append(_projection_slope(label, points))
+        misses.append(moved)
+    slope, miss = torch.stack(rows).double(), torch.stack(misses).double()
+    weight = torch.ones(miss.shape[:2], dtype=torch.float64)
+    prior = torch.zeros(3, 3, dtype=torch.float64)
+    # The camera looks along -z, so z is what pictures show least.
+    prior[2, 2] = DEPTH_PRIOR * float(slope.square().sum((2, 3)).mean()) / 3
+    shift = torch.zeros(miss.shape[1], 3, dtype=torch.float64)
+    for _ in range(STEPS):
+        normal = torch.einsum("np,npki,npkj->pij", weight, slope, slope) + prior
+        right = torch.einsum("np,npki,npk->pi", weight, slope, miss)
+        shift = torch.linalg.solve(normal, right)
+        left = miss - torch.einsum("npki,pi->npk", slope, shift)
+        weight = 1 / (1 + left.square().sum(2) / ROBUST**2)
+    return shift.float()
+
+
+def _projection_slope(label: Tensor, points: Tensor) -> Tensor:
+    """Derivative of picture places by world points, (P, 2, 3)."""
+    step = 1e-3
+    columns = [
+        (camera.project(label[None], (points + offset)[None]) - camera.project(label[None], (points - offset)[None]))
+        for offset in step * torch.eye(3)
+    ]
+    return torch.stack([column[0, :, :2] / (2 * step) for column in columns], -1)
+
+
+def _safe_share(field: Tensor, nodes: Tensor) -> float:
+    """Largest share of the field, at most 1, that folds space nowhere."""
+    # Nodes are indexed [z, y, x] and unevenly spaced along each axis.
+    axes = (nodes[0, 0, :, 0], nodes[0, :, 0, 1], nodes[:, 0, 0, 2])
+    slopes = torch.stack([torch.gradient(field, spacing=(axes[k],), dim=3 - k)[0] for k in range(3)], -1)
+    jacobian = slopes.permute(1, 2, 3, 0, 4)
+    for share in torch.linspace(1, 0.1, 19):
+        if float(torch.linalg.det(torch.eye(3) + share * jacobian).min()) > MIN_JACOBIAN:
+            return float(share)
+    return 0.0

@@ -1,0 +1,73 @@
+"""Base generator -> realistic faces whose latent, camera and landmarks are known exactly.
+
+Source: AgileGAN3D (arXiv 2303.14297), style prior creation: the stylizer's inputs come from the 3D generator itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.likeness import landmarks_of
+from agile3d_cli.avatar.render import GeneratorHead
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.stylizer import FaceBatch
+
+YAW, PITCH = 0.32, 0.12
+"""Spread of the sampled cameras: uniform within +-YAW, normal with PITCH, radians."""
+TRUNCATION = 0.8
+"""Share of the latent's normal spread; the far tails teach a style little."""
+BACKGROUND = 0.55
+"""Grey behind the faces, in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class KnownFaces:
+    """Pictures of the base generator with all that made them."""
+
+    z: Tensor
+    """(N, z_dim)."""
+    labels: Tensor
+    """(N, 25)."""
+    images: Tensor
+    """(N, 3, S, S) in [-1, 1]."""
+    alphas: Tensor
+    """(N, 1, S, S)."""
+    landmarks: Tensor
+    """(N, 468, 3) crop fractions."""
+
+
+class GeneratorFaces:
+    """Draws faces from a base model; a ``FaceSampler`` for stylizers."""
+
+    def __init__(self, base: BaseModel, size: int):
+        self._base, self._size = base, size
+
+    def sample(self, count: int, generator: torch.Generator) -> FaceBatch:
+        """Faces as stylizers see them."""
+        faces = self.draw(count, generator)
+        return FaceBatch(faces.images, faces.labels, faces.landmarks)
+
+    @torch.no_grad()
+    def draw(self, count: int, generator: torch.Generator) -> KnownFaces:
+        """Faces with their latents; the same state of ``generator`` gives the same faces."""
+        model = self._base.generator
+        rows = []
+        for _ in range(count):
+            z = TRUNCATION * torch.randn(1, model.config.z_dim, generator=generator)
+            yaw = YAW * (2 * float(torch.rand((), generator=generator)) - 1)
+            pitch = PITCH * float(torch.randn((), generator=generator))
+            label = camera.portrait_label(yaw, max(-2 * PITCH, min(2 * PITCH, pitch)))
+            z, label = z.to(next(model.parameters())), label.to(next(model.parameters()))
+            view = GeneratorHead(model, model.from_latent(z)).render(label[None], self._size, BACKGROUND)
+            rows.append((z, label[None], view.image, view.alpha, landmarks_of(self._base, z, label)[None]))
+        return KnownFaces(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def turned(label: Tensor) -> float:
+    """Degrees by which a label's camera (25,) looks from the side."""
+    return abs(math.degrees(camera.angles(label)[0]))

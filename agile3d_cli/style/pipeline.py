@@ -1,0 +1,182 @@
+"""exemplars -> style bundle: the stages of the flow, called in order, nothing else.
+
+Source: AgileGAN3D (arXiv 2303.14297): style prior creation, then guided transfer learning.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.render import GeneratorHead
+from agile3d_cli.bundle import StyleBundle, write_style
+from agile3d_cli.device import choose_device
+from agile3d_cli.errors import OutputError
+from agile3d_cli.image import save_png, to_array, write_whole
+from agile3d_cli.licenses import LicenseNote, join_notes
+from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
+from agile3d_cli.style.augment import make_pairs
+from agile3d_cli.style.config import PRESET_WORK, NewStyleConfig, TransferConfig
+from agile3d_cli.style.displacement import style_displacement
+from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
+from agile3d_cli.style.faces import TRUNCATION, GeneratorFaces
+from agile3d_cli.style.stylize import fit_stylizer
+from agile3d_cli.style.transfer import transfer
+from agile3d_cli.stylizer import Progress
+
+PREVIEW_PEOPLE, PREVIEW_SIZE = 8, 192
+
+
+@dataclass(frozen=True)
+class StyleResult:
+    """The files of a learnt style and how the learning went."""
+
+    style: str
+    bundle: Path
+    preview: Path
+    report: Path
+    scores: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    stopped: str
+    """"length": the planned steps were done."""
+
+
+def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress: Progress) -> StyleResult:
+    """Learns a style from a folder of pictures and writes it to ``output``.
+
+    An interrupted run leaves its work in ``output/.work``; with ``config.resume`` the next one goes on from there.
+
+    Raises:
+        PhotoError: too few usable pictures.
+        MissingError: no such stylizer or base model.
+        OutputError: the folder cannot be written.
+    """
+    clock = _Clock()
+    work = _work_folder(output, config)
+    preset = PRESET_WORK[config.preset]
+    base = load_base(config.base, choose_device(config.device))
+    pictures = read_exemplars(exemplars)
+    clock.lap("exemplars")
+    faces = GeneratorFaces(base, preset.size)
+    stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress)
+    clock.lap("stylizer")
+    pairs = make_pairs(faces, stylizer, preset.pairs, work, config.seed, progress)
+    clock.lap("augment")
+    displacement = style_displacement(pairs, base) if base.generator.deforms else None
+    settings = TransferConfig(steps=preset.steps, seed=config.seed)
+    learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
+    clock.lap("transfer")
+    people = _people(base, learnt.difference)
+    scores = Scores(sharpness=sharpness(people, as_batch(pictures, PREVIEW_SIZE)))
+    bundle = StyleBundle(
+        name=config.name,
+        base=base.reference,
+        tensors=learnt.difference.tensors(),
+        preview=torch.from_numpy(_sheet(people)),
+        summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
+        created=datetime.date.today().isoformat(),
+        stylizer=stylizer_card,
+        exemplars=tuple(pictures.card()),
+        training={"seed": config.seed, "preset": config.preset, "pairs": len(pairs), **_plain(settings)},
+        scores=scores.as_json(),
+        licenses=join_notes(base.licenses, description.licenses, (_exemplar_note(pictures, exemplars),)),
+    )
+    path = output / f"{config.name}.safetensors"
+    write_style(path, bundle)
+    clock.lap("bundle")
+    preview = save_png(output / "preview.png", _sheet(people))
+    report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, pictures.notes)
+    return StyleResult(config.name, path, preview, report, _measured(scores), clock.seconds, "length")
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self._last = round(now - self._last, 3), now
+
+
+def _work_folder(output: Path, config: NewStyleConfig) -> Path:
+    """The folder of unfinished work; emptied unless the run goes on from it."""
+    work = output / ".work"
+    plan = json.dumps(asdict(replace(config, resume=False)), sort_keys=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        told = work / "plan.json"
+        if not (config.resume and told.exists() and told.read_text() == plan):
+            for old in work.iterdir():
+                old.unlink()
+        told.write_text(plan)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written ({error.strerror}); choose another --output.") from error
+    return work
+
+
+@torch.no_grad()
+def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
+    """Random people in the style, (2 * PREVIEW_PEOPLE, 3, S, S): front and turned in turn."""
+    generator = stylized(base.generator, difference)
+    rng = torch.Generator().manual_seed(2303)
+    views = []
+    for _ in range(PREVIEW_PEOPLE):
+        z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
+        weights = generator.deformation.weights(z) if generator.deforms else None
+        moved = None if difference.displacement is None else difference.displacement[None].to(z)
+        head = GeneratorHead(generator, generator.subject(generator.mapping(z), weights, moved))
+        labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
+        views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
+    return torch.cat(views)
+
+
+def _sheet(people: torch.Tensor) -> np.ndarray:
+    rows = people.reshape(4, 4, 3, PREVIEW_SIZE, PREVIEW_SIZE)
+    return to_array(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
+
+
+def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
+    """Terms of the exemplars: a LICENSE.txt beside them whose first line is an SPDX name, else unknown."""
+    told = folder / "LICENSE.txt"
+    terms = told.read_text(encoding="utf-8").splitlines()[0].strip() if told.is_file() else ""
+    spdx, _, origin = terms.partition(" ")
+    free = spdx in ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
+    return LicenseNote(f"{len(pictures.exemplars)} exemplars", spdx or "unknown", origin or "given by the user", free)
+
+
+def _plain(settings: TransferConfig) -> dict[str, Any]:
+    return {"steps": settings.steps, "config": asdict(settings)}
+
+
+def _measured(scores: Scores) -> dict[str, Any]:
+    return {name: NOT_MEASURED if value is None else value for name, value in scores.as_json().items()}
+
+
+def _write_report(
+    path: Path, bundle: StyleBundle, losses: Mapping[str, float], seconds: Mapping[str, float], notes: tuple[str, ...]
+) -> Path:
+    facts = {
+        "schema": "agile3d.style-report/1",
+        "style": bundle.name,
+        "training": dict(bundle.training),
+        "losses": dict(losses),
+        "scores": {name: NOT_MEASURED if value is None else value for name, value in bundle.scores.items()},
+        "seconds": dict(seconds),
+        "notes": list(notes),
+    }
+    data = (json.dumps(facts, indent=2) + "\n").encode()
+    return write_whole(path, lambda stream: stream.write(data))
