@@ -28,7 +28,7 @@ WALL = 1 - 1e-4
 """Places on the walls of the box are asked this much nearer to its middle: a field may end exactly there."""
 OUTLINE = 0.5
 """Part of the density at half light that is taken as the level. Measured on an early ``mini``: at 1, 0.5 and 0.25 the
-mesh's outline differs from the picture's in 2.4 %, 0.8 % and 0.5 % of the pixels, its depth by 0.0155, 0.0133, 0.0172."""
+outline differs from the picture's in 2.4 %, 0.8 % and 0.5 % of the pixels, the depth by 0.0155, 0.0133 and 0.0172."""
 LEVEL_RANGE = (4.0, 150.0)
 """A measured level is kept inside this range, per world unit."""
 
