@@ -52,7 +52,7 @@ class AlignedFace:
 def align_face(photo: np.ndarray, landmarks: Landmarks, config: FaceConfig | None = None) -> AlignedFace:
     """Cuts the standard portrait of one face out of a photo (H, W, 3) uint8."""
     config = config or FaceConfig()
-    pose = solve_pose(landmarks.points)
+    pose = solve_pose(landmarks.points, config.template)
     beyond = zoom_out(pose.crop, config.wide)
     image = warp(photo, pose.crop, config.size) / 127.5 - 1
     wide = warp(photo, beyond, config.size) / 127.5 - 1

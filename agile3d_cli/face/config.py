@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from agile3d_cli.errors import ConfigError
 
+TEMPLATES = {"standard": "face_template", "mini": "mini_template"}
+"""Average faces by name, with the file each lies in."""
+
 
 @dataclass(frozen=True)
 class FaceConfig:
@@ -17,6 +20,9 @@ class FaceConfig:
     """Focal length of the wide picture over that of the crop; smaller shows more around the head."""
     estimator: str = "mediapipe"
     """Who finds the landmarks: a name in ``face.estimators``."""
+    template: str = "standard"
+    """Whose average face the crop is fitted to: "standard" (EG3D's framing), or "mini" (the heads that generator knows,
+    which are a little smaller)."""
     detection_threshold: float = 0.4
     """Least detector score of a face, 0 to 1; the landmark model has the last word."""
     presence_threshold: float = 0.85
@@ -35,6 +41,8 @@ class FaceConfig:
         for name in ("detection_threshold", "presence_threshold", "overlap"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"FaceConfig.{name} is {getattr(self, name)}; it lies between 0 and 1.")
+        if self.template not in TEMPLATES:
+            raise ConfigError(f"FaceConfig.template is {self.template!r}; choose one of {', '.join(TEMPLATES)}.")
         if not 0.3 <= self.wide <= 1:
             raise ConfigError(f"FaceConfig.wide is {self.wide}; it lies between 0.3 and 1.")
         if self.size < 32 or self.mesh_passes < 1 or self.threads < 1:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from agile3d_cli.camera import five_points_world, look_at, make_label, portrait_label, project
+from agile3d_cli.camera import look_at, make_label, portrait_label, project
+from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.face.template import face_template
 from agile3d_cli.face.warp import fit_similarity, scale, to_photo
 
@@ -48,12 +49,14 @@ class Pose:
         return portrait_label(self.yaw, self.pitch)
 
 
-def solve_pose(points: np.ndarray) -> Pose:
-    """Pose of a face from its 468 (or 5) landmarks (P, 2 or 3) in photo pixels.
+def solve_pose(points: np.ndarray, name: str = "standard") -> Pose:
+    """Pose of a face from its landmarks, by robust Gauss-Newton on their distances to the projected template.
 
-    Robust Gauss-Newton on the distances between the landmarks and the projected template.
+    Args:
+        points: (468, 2 or 3) or (5, 2 or 3) in photo pixels.
+        name: which template; see ``FaceConfig.template``.
     """
-    template, weights = _template(len(points))
+    template, weights = _template(len(points), name)
     angles = _first_guess(points, template)
     size = scale(_crop(angles, points, template, weights))
     robust = weights
@@ -82,10 +85,11 @@ def solve_pose(points: np.ndarray) -> Pose:
     return Pose(float(angles[0]), float(angles[1]), crop, error)
 
 
-def _template(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _template(count: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    template = face_template(name)
     if count == 5:
-        return five_points_world().double().numpy(), np.ones(5)
-    return face_template().points, face_template().weights
+        return five_of(template.points), np.ones(5)
+    return template.points, template.weights
 
 
 def _first_guess(points: np.ndarray, template: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The standard face: the 468 mesh points of an average head in world units, read from the package once."""
+"""Average faces: the 468 mesh points of a head in world units, read from the package once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from importlib.resources import as_file, files
 import numpy as np
 from safetensors.numpy import load_file
 
+from agile3d_cli.face.config import TEMPLATES
+
 
 @dataclass(frozen=True)
 class FaceTemplate:
-    """Average face in the world's frame; made by ``tools/make_face_template.py``."""
+    """Average face in the world's frame; made by ``tools/make_face_template.py`` and ``make_mini_template.py``."""
 
     points: np.ndarray
-    """(468, 3) float64, world units; its five alignment points are those of ``camera.five_points_world``."""
+    """(468, 3) float64, world units; the five alignment points of "standard" are ``camera.five_points_world``."""
     weights: np.ndarray
     """(468,) in (0, 1]: how much a point says about the pose; low where people and expressions differ."""
     mirror: np.ndarray
@@ -23,9 +25,9 @@ class FaceTemplate:
 
 
 @cache
-def face_template() -> FaceTemplate:
-    """The shipped template."""
-    with as_file(files("agile3d_cli") / "assets" / "face_template.safetensors") as path:
+def face_template(name: str = "standard") -> FaceTemplate:
+    """The shipped template ``name``, one of ``config.TEMPLATES``."""
+    with as_file(files("agile3d_cli") / "assets" / f"{TEMPLATES[name]}.safetensors") as path:
         tensors = load_file(path)
     return FaceTemplate(
         tensors["points"].astype(np.float64), tensors["weights"].astype(np.float64), tensors["mirror"].astype(np.int64)

@@ -37,7 +37,7 @@ def test_template_is_symmetric() -> None:
 @pytest.mark.parametrize("yaw", [-50, -20, 0, 10, 35])
 @pytest.mark.parametrize("pitch", [-20, 0, 15])
 def test_known_camera_and_crop_are_recovered(count: int, yaw: float, pitch: float) -> None:
-    points = face_template().points if count == 468 else five_points_world().double().numpy()
+    points = face_template().points if count == 468 else five_of(face_template().points)
     picture = seen(math.radians(yaw), math.radians(pitch), points)
     placed = similarity(np.array([812.0, 433.0]), 357.0, math.radians(23))
     pose = solve_pose(np.column_stack([to_photo(placed, picture[:, :2]), np.zeros(count)]))
@@ -74,3 +74,18 @@ def test_mirrored_landmarks_have_the_mirrored_label() -> None:
     picture[:, 2] = 0
     mirrored = picture[face_template().mirror] * [-1, 1, 1] + [900, 0, 0]
     assert torch.allclose(solve_pose(mirrored).label, flip_label(solve_pose(picture).label), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["standard", "mini"])
+def test_each_template_recovers_its_own_face(name: str) -> None:
+    template = face_template(name)
+    assert np.abs(template.points[template.mirror] * [-1, 1, 1] - template.points).max() < 1e-3
+    pose = solve_pose(seen(0.3, -0.1, template.points), name)
+    assert abs(pose.yaw - 0.3) < 1e-3 and abs(pose.pitch + 0.1) < 1e-3 and pose.error < 1e-3
+
+
+def test_heads_of_mini_are_a_little_smaller() -> None:
+    picture = seen(0.0, 0.0, face_template("mini").points)
+    standard = solve_pose(picture)
+    # The crop by the standard face would cut out 0.94 of the picture that mini's camera sees.
+    assert 0.9 < np.hypot(*standard.crop[:, 0]) < 0.98 and abs(standard.yaw) < 0.01
