@@ -77,7 +77,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
 def report_facts(report: Report) -> dict[str, Any]:
     """The report as plain data; a score without a value reads "not measured"."""
-    yaw, pitch, roll = (round(math.degrees(angle), 3) for angle in angles(report.label))
+    yaw, pitch, roll = (round(math.degrees(angle), 3) + 0.0 for angle in angles(report.label))
     return {
         "schema": SCHEMA,
         "photo": report.photo,
@@ -113,7 +113,7 @@ def _versions() -> dict[str, str]:
 
 def _page(report: Report, facts: Mapping[str, Any]) -> str:
     camera = facts["camera"]
-    where = ", ".join(f"{name} {camera[f'{name}_deg']:.1f}°" for name in ("yaw", "pitch", "roll"))
+    where = ", ".join(f"{name} {round(camera[f'{name}_deg'], 1) + 0.0:.1f}°" for name in ("yaw", "pitch", "roll"))
     values = {
         "title": html.escape(f"{report.photo} as {report.style}" if report.style else report.photo),
         "notes": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
