@@ -16,10 +16,12 @@ from agile3d_agilegan.picture import ramp, resize
 from agile3d_agilegan.sitter import Sitter
 from agile3d_agilegan.tone import style_hair, style_skin, to_rgb
 
-NEAR = 0.9
+NEAR = 0.6
 """Exemplars count by how near their traits are to the sitter's; this far, in standard deviations, they count e^-1/2."""
 TONE_NEAR = 12.0
 """The same for skin lightness, Lab units."""
+HUE = 0.7
+"""How much of the colour of the style's shadows is kept: the surroundings have none of it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class StyleLayers:
     deviations from their mean."""
     trust: np.ndarray
     """(E, 5) in [0, 1]: whether the feature could be cut out well."""
+    brightest: float
+    """Lightness of bright skin among realistic faces, L of Lab."""
 
 
 def trust_in(places: np.ndarray) -> np.ndarray:
@@ -64,15 +68,16 @@ def draw(
     Returns:
         (T, T, 4) colours and cover, and the skin tone (3,) Lab it was drawn in.
     """
-    tone = style_skin(sitter.skin, style.skin_tones, config)
+    tone = style_skin(sitter.skin, style.skin_tones, style.brightest, config)
     by_tone = np.exp(-0.5 * ((style.skin_tones[:, 0] - tone[0]) / TONE_NEAR) ** 2) + 1e-4
     by_trait = np.exp(-0.5 * (((style.traits - np.clip(traits, -1.5, 1.5)) / NEAR) ** 2).sum(1)) + 1e-4
     shading = np.einsum("e,ehwc->hwc", by_tone / by_tone.sum(), style.skins)
-    shading = resize(shading, layout.size) + config.light * sitter.light
+    grey = shading.mean(-1, keepdims=True)
+    shading = resize(grey + HUE * (shading - grey), layout.size) + config.light * sitter.light
     face = np.clip((to_rgb(tone) + 0.02) * np.exp(shading) - 0.02, 0, 1)
     face = _lay_beard(face, sitter, shading, config)
     for index, name in enumerate(PARTS):
-        weight = by_trait * style.trust[:, index]
+        weight = by_trait * style.trust[:, index] + 1e-6
         if name == "mouth":
             weight = weight * by_tone
         weight = weight / weight.sum()

@@ -14,7 +14,7 @@ from scipy import ndimage
 from agile3d_agilegan.layout import Layout
 from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored
 from agile3d_agilegan.picture import blur, fill, ramp, resize, sample
-from agile3d_agilegan.tone import to_lab
+from agile3d_agilegan.tone import to_lab, to_rgb
 
 PARTS = {
     "left_eye": LEFT_EYE,
@@ -79,24 +79,30 @@ def take_apart(face: np.ndarray, layout: Layout) -> Exemplar:
     bare = ramp(skin_likeness(to_lab(blur(face, 0.015 / layout.pixel)), tone), 0.15, 0.5) * layout.mask
     bare = bare * ~ndimage.binary_dilation(found.any(0), iterations=2) * (layout.inwards > 0.02)
     skin = fill(face, bare, 0.05 / layout.pixel)
-    patches, places = zip(*(_cut_out(face, skin, region, layout) for region in found), strict=True)
-    ratio = np.log((blur(skin, 0.02 / layout.pixel) + 0.02) / (_rgb(tone) + 0.02))
+    patches, places = zip(
+        *(_cut_out(face, skin, region, layout, name) for region, name in zip(found, PARTS, strict=True)), strict=True
+    )
+    ratio = np.log((blur(skin, 0.02 / layout.pixel) + 0.02) / (to_rgb(tone) + 0.02))
     return Exemplar(tone, resize(ratio, SKIN_SIZE), np.stack(patches), np.stack(places))
 
 
-def _rgb(lab: np.ndarray) -> np.ndarray:
-    from agile3d_agilegan.tone import to_rgb
-
-    return to_rgb(lab)
-
-
-def _cut_out(face: np.ndarray, skin: np.ndarray, region: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+def _cut_out(
+    face: np.ndarray, skin: np.ndarray, region: np.ndarray, layout: Layout, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut-out and place of the feature in a region: what differs from the skin around it."""
     difference = np.sqrt(((face - skin) ** 2).sum(-1))
-    inner = ndimage.binary_fill_holes((difference > 0.16) & region)
-    inner = _largest(inner)
-    near = ndimage.binary_dilation(inner, iterations=3) & region
-    alpha = np.maximum(ramp(difference, 0.05, 0.2) * near, ndimage.binary_erosion(inner, iterations=2))
+    strongest = float(np.percentile(difference[region], 93)) if region.any() else 0.0
+    # An eye holds many colours, some of them like skin; brows and mouths hold one.
+    eye = name.endswith("eye")
+    threshold = 0.13 if eye else float(np.clip(0.45 * strongest, 0.06, 0.4))
+    inner = _main_parts((difference > threshold) & region)
+    reach = max(1, round((0.1 if eye else 0.02) / layout.pixel))
+    # Closing needs room at the border of the picture, which regions never touch.
+    inner = ndimage.binary_fill_holes(ndimage.binary_closing(inner, _disc(reach))) & region
+    near = ndimage.binary_dilation(inner, iterations=2) & region
+    alpha = np.maximum(
+        ramp(difference, 0.4 * threshold, 1.1 * threshold) * near, ndimage.binary_erosion(inner, iterations=1)
+    )
     if alpha.sum() < 20:
         alpha = region * 0.02
     place = _extent(alpha.astype(np.float32))
@@ -104,13 +110,18 @@ def _cut_out(face: np.ndarray, skin: np.ndarray, region: np.ndarray, layout: Lay
     return sample(cut, patch_grid(place)), place
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def _disc(radius: int) -> np.ndarray:
+    v, u = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return np.hypot(u, v) <= radius + 0.5
+
+
+def _main_parts(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part, and others nearly as large."""
     parts, count = ndimage.label(mask)
     if count < 2:
         return mask
     sizes = ndimage.sum(mask, parts, range(1, count + 1))
-    # Lashes may stand apart from the eye.
-    return np.isin(parts, 1 + np.flatnonzero(sizes > 0.15 * sizes.max()))
+    return np.isin(parts, 1 + np.flatnonzero(sizes > 0.3 * sizes.max()))
 
 
 def _extent(alpha: np.ndarray) -> np.ndarray:

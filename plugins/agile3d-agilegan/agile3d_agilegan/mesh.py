@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 from scipy.spatial import Delaunay
+from skimage.measure import points_in_poly
 
 from agile3d_cli.face.template import face_template
 
@@ -44,11 +45,21 @@ def mirrored(part: tuple[int, ...]) -> tuple[int, ...]:
 def triangles() -> np.ndarray:
     """(T, 3) indices into the mesh with its ring, all turning the same way when seen from the front."""
     flat = with_ring(face_template().points * [1, -1, -1])[:, :2]
-    found = Delaunay(flat).simplices
+    # Points between the lips would make slivers that an open mouth tears into teeth.
+    used = np.flatnonzero(~_inside_lips(flat))
+    found = used[Delaunay(flat[used]).simplices]
     found = found[np.abs(_area(flat[found])) > 1e-7]
     turned = _area(flat[found]) < 0
     found[turned] = found[turned][:, ::-1]
     return found[np.lexsort(found.T[::-1])]
+
+
+def _inside_lips(flat: np.ndarray) -> np.ndarray:
+    """(P,) bool: strictly within the outer edge of the lips."""
+    lips = flat[list(MOUTH)]
+    inside = points_in_poly(flat, lips)
+    inside[list(MOUTH)] = False
+    return np.asarray(inside)
 
 
 def with_ring(points: np.ndarray) -> np.ndarray:

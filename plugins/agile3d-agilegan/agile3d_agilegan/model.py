@@ -32,6 +32,7 @@ class LinearStyle:
             places=self.layers.places.astype(np.float32),
             traits=self.layers.traits.astype(np.float32),
             trust=self.layers.trust.astype(np.float32),
+            brightest=float(np.float32(self.layers.brightest)),
         )
         return LinearStyle(
             self.average.astype(np.float32),

@@ -17,9 +17,11 @@ from agile3d_cli.face.template import face_template
 
 TO_WORLD = np.array([1.0, -1.0, -1.0])
 """Picture axes (y down, z away) to world axes (y up, z towards the viewer)."""
-FEATURES = ((LEFT_EYE, 0.3), (mirrored(LEFT_EYE), 0.3), (MOUTH + INNER_MOUTH, 0.6), (LEFT_BROW, 0.5))
+FEATURES = ((LEFT_EYE, 0.3), (mirrored(LEFT_EYE), 0.3), (MOUTH + INNER_MOUTH, 0.4), (LEFT_BROW, 0.5))
 FEATURES = (*FEATURES, (mirrored(LEFT_BROW), 0.5))
 """Parts that the style draws its own way, and how much of their individual form (beyond place, size and turn) stays."""
+SIZES = (-0.12, 0.12)
+"""Features grow and shrink with the sitter's at most this much."""
 REACH = 0.12
 """How far around a feature its form counts, in eye distances."""
 
@@ -108,5 +110,6 @@ def _similar(points: np.ndarray, moved: np.ndarray) -> np.ndarray:
     source = (points - points.mean(0))[:, :2] @ [1, 1j]
     change = moved[:, :2] @ [1, 1j]
     factor = (change @ source.conj()) / ((abs(source) ** 2).sum() + 1e-12)
+    factor = complex(np.clip(factor.real, *SIZES), factor.imag)
     plane = factor * source + change.mean()
     return np.stack([plane.real, plane.imag, np.full(len(points), moved[:, 2].mean())], -1)

@@ -18,7 +18,9 @@ from agile3d_agilegan.tone import to_lab, to_rgb
 
 JAW, WIDTH = (172, 397), (234, 454)
 """Mesh points whose distances tell a narrow chin from a broad one."""
-UNDER_NOSE, CHIN = 2, 152
+UNDER_NOSE = 2
+BEARD_ZONES = ((175, 199), (164, 164), (150, 136), (379, 365))
+"""Mesh points in the middle of chin, upper lip and both jaws."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def measure(face: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
     brows = (found[names.index("left_brow")] | found[names.index("right_brow")]) & seen
     brow, strength = _brows(lab, skin, brows)
     fringe = _fringe(soft, skin, layout)
-    beard, beard_tone = _beard(soft, skin, layout)
-    return Sitter(skin, brow, strength, beard, beard_tone, fringe, _light(lab, skin, found, seen, layout))
+    light = _light(lab, skin, found, seen, layout)
+    beard, beard_tone = _beard(soft, skin, light, layout)
+    return Sitter(skin, brow, strength, beard, beard_tone, fringe, light)
 
 
 def _seen(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
@@ -94,27 +97,52 @@ def _fringe(soft: np.ndarray, skin: np.ndarray, layout: Layout) -> np.ndarray:
     v = ((np.arange(layout.size) + 0.5) / layout.size)[:, None]
     above = ramp(-(v - top), 0.0, 0.03)
     side = ramp(-layout.inwards, -0.22, -0.10) * ramp(-(v - mouth), -0.02, 0.04)
-    hair = hair * np.maximum(above, side)
+    strict = ramp(distance, 22, 34)
+    hair = np.maximum(hair * above, strict * side)
     parts, count = ndimage.label(hair > 0.3)
-    if count:
-        joined = np.unique(parts[(parts > 0) & (layout.inwards < 0.06)])
-        hair = hair * blur(np.isin(parts, joined).astype(np.float32), 1.0)
-    return hair
+    if count == 0:
+        return hair
+    rim = (parts > 0) & (layout.inwards < 0.06)
+    least = (0.12 / layout.pixel) ** 2
+    joined = [part for part in np.unique(parts[rim]) if (parts == part).sum() > least]
+    kept = blur(np.isin(parts, joined).astype(np.float32), 0.02 / layout.pixel)
+    return np.clip(blur(hair, 0.012 / layout.pixel) * ramp(kept, 0.1, 0.6), 0, 1)
 
 
-def _beard(soft: np.ndarray, skin: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Beard: clearly darker than skin in the lower face, the mouth and its shadow left out."""
+def _beard(soft: np.ndarray, skin: np.ndarray, light: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Beard: clearly darker than skin in this light, in the lower face, the mouth and its shadow left out.
+
+    Folds and shadows are dark too; a beard is believed as far as chin or upper lip are dark as a whole.
+    """
     points = layout.points
     v = ((np.arange(layout.size) + 0.5) / layout.size)[:, None]
     low = ramp(v - points[UNDER_NOSE, 1], -0.02, 0.03) * layout.oval
     mouth = ndimage.distance_transform_edt(~layout.region(MOUTH)) * layout.pixel
-    low = low * ramp(mouth, 0.015, 0.04)
-    darker = (skin[0] - soft[..., 0]) / max(float(skin[0]), 20.0)
-    beard = ramp(darker, 0.22, 0.45) * low
+    low = low * ramp(mouth, 0.015, 0.05)
+    expected = float(max(skin[0], 20.0)) * np.exp(0.7 * light[..., 0])
+    darker = blur(1 - soft[..., 0] / expected, 0.015 / layout.pixel)
+    zones = [_around(points[list(zone), :2].mean(0), layout) & (low > 0.5) for zone in BEARD_ZONES]
+    chin, lip, left, right = (float(np.median(darker[zone])) if zone.any() else 0.0 for zone in zones)
+    # One dark jaw is a shadow.
+    certain = max(chin, lip, min(left, right))
+    broad = ndimage.grey_opening(darker, footprint=_disc(0.03 / layout.pixel))
+    beard = ramp(blur(broad, 0.02 / layout.pixel), 0.18, 0.40) * low * ramp(np.array(certain), 0.14, 0.30)
     tone = skin * [0.5, 0.5, 0.5]
-    if beard.sum() > 30:
-        tone = (soft * beard[..., None]).sum((0, 1)) / beard.sum()
+    dark = beard * ramp(darker, 0.25, 0.5)
+    if dark.sum() > 30:
+        tone = (soft * dark[..., None]).sum((0, 1)) / dark.sum()
     return beard, tone.astype(np.float32)
+
+
+def _disc(radius: float) -> np.ndarray:
+    v, u = np.mgrid[-int(radius) : int(radius) + 1, -int(radius) : int(radius) + 1]
+    return np.hypot(u, v) <= radius
+
+
+def _around(centre: np.ndarray, layout: Layout, radius: float = 0.13) -> np.ndarray:
+    """(T, T) bool: a disc around a place (fractions); the radius in eye distances."""
+    v, u = (np.mgrid[: layout.size, : layout.size] + 0.5) / layout.size
+    return np.hypot(u - centre[0], v - centre[1]) * layout.size * layout.pixel < radius
 
 
 def _light(lab: np.ndarray, skin: np.ndarray, found: np.ndarray, seen: np.ndarray, layout: Layout) -> np.ndarray:

@@ -31,6 +31,7 @@ def write_state(path: Path, config: AgileganConfig, style: LinearStyle) -> None:
         "places": torch.from_numpy(layers.places).float(),
         "exemplar_traits": torch.from_numpy(layers.traits).float(),
         "trust": torch.from_numpy(layers.trust).float(),
+        "brightest": torch.tensor([layers.brightest]).float(),
     }
     meta = {"format": FORMAT, "version": VERSION, "stylizer": STYLIZER, "config": asdict(config)}
     write_file(Path(path), meta, tensors)
@@ -55,6 +56,7 @@ def read_state(path: Path) -> tuple[AgileganConfig, LinearStyle]:
             places=values.pop("places"),
             traits=values.pop("exemplar_traits"),
             trust=values.pop("trust"),
+            brightest=float(values.pop("brightest")[0]),
         )
         style = LinearStyle(
             average=values.pop("average"),

@@ -17,12 +17,14 @@ from torch import Tensor
 from agile3d_agilegan.blend import StyleLayers, draw, trust_in
 from agile3d_agilegan.config import AgileganConfig
 from agile3d_agilegan.features import take_apart
+from agile3d_agilegan.lay import lay_face
 from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import cover, with_ring
 from agile3d_agilegan.model import LinearStyle
-from agile3d_agilegan.picture import resize, sample
+from agile3d_agilegan.outline import to_edge
+from agile3d_agilegan.picture import resize
+from agile3d_agilegan.register import register
 from agile3d_agilegan.shape import calm_features, find_pose, freed, reference, robust_mean, symmetric
-from agile3d_agilegan.sitter import measure, shape_traits
+from agile3d_agilegan.sitter import Sitter, measure, shape_traits
 from agile3d_agilegan.surroundings import globally, redraw
 from agile3d_agilegan.tone import to_lab
 from agile3d_cli.camera import portrait_label, project
@@ -32,8 +34,6 @@ from agile3d_cli.face.estimators import find_faces
 from agile3d_cli.face.template import face_template
 from agile3d_cli.stylizer import FaceSampler, Progress
 
-DRAWN = 512
-"""Faces are drawn at least this large and then made smaller, so that edges are smooth."""
 FOUND_AT = 256
 """Pictures smaller than this are enlarged before faces are looked for."""
 MEASURED = 48
@@ -73,7 +73,10 @@ class AgileganStylizer:
         average = symmetric(robust_mean(np.stack([freed(points) for points in real_points])))
         progress("finding the exemplars' faces", 0.2)
         found = [_landmarks(picture) for picture in pictures]
-        points = [_usual_place() if one is None else one for one in found]
+        points = [
+            _usual_place() if one is None else to_edge(picture, one)
+            for picture, one in zip(pictures, found, strict=True)
+        ]
         shapes = np.stack([freed(one) for one in points])
         shift = symmetric(robust_mean(shapes)) - average
         layout = Layout(average + shift, self.config.layout)
@@ -82,17 +85,23 @@ class AgileganStylizer:
             progress("taking the exemplars apart", 0.3 + 0.5 * index / len(pictures))
             parts.append(take_apart(layout.unwrap(picture, one), layout))
         progress("comparing with realistic faces", 0.85)
-        raw = np.stack([self._traits(p, q, layout) for p, q in zip(pictures, points, strict=True)])
+        raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
         some = [_as_picture(image) for image in real.images[:MEASURED]]
-        real_traits = np.stack([self._traits(p, q, layout) for p, q in zip(some, real_points, strict=False)])
+        sitters = [_measure(p, q, layout) for p, q in zip(some, real_points, strict=False)]
+        real_traits = np.stack([_traits(sitter, q) for sitter, q in zip(sitters, real_points, strict=False)])
         places = np.stack([part.places for part in parts])
+        trust = trust_in(places)
+        patches = np.stack([part.patches for part in parts])
+        for feature in range(patches.shape[1]):
+            patches[:, feature], trust[:, feature] = register(patches[:, feature], trust[:, feature])
         layers = StyleLayers(
             skin_tones=np.stack([part.skin_tone for part in parts]),
             skins=np.stack([part.skin for part in parts]),
-            patches=np.stack([part.patches for part in parts]),
+            patches=patches,
             places=places,
             traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
-            trust=trust_in(places),
+            trust=trust,
+            brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
         )
         pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in pictures])
         self._style = LinearStyle(
@@ -126,23 +135,18 @@ class AgileganStylizer:
             raise ConfigError("The agilegan stylizer has learnt no style yet; call fit or load first.")
         return self._style, self._layout
 
-    def _traits(self, picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> np.ndarray:
-        sitter = measure(layout.unwrap(picture, landmarks), landmarks, layout)
-        return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
-
     def _one(self, photo: np.ndarray) -> np.ndarray:
         """Photo (S, S, 3) in [0, 1] to its stylized version."""
         style, layout = self._fitted()
         landmarks = _landmarks(photo)
         if landmarks is None:
             return globally(photo, style.palette, self.config)
-        sitter = measure(layout.unwrap(photo, landmarks), landmarks, layout)
-        traits = np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
-        traits = (traits - style.traits[0]) / style.traits[1]
+        sitter = _measure(photo, landmarks, layout)
+        traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
         face, tone = draw(sitter, traits, style.layers, layout, self.config)
         target = self._target(landmarks)
-        base = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
-        return self._lay(base, face, target)
+        base, bare = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
+        return lay_face(base, bare, face, target, layout)
 
     def _target(self, landmarks: np.ndarray) -> np.ndarray:
         """Where the landmarks (468, 3) lie in the style, in the photo's pose."""
@@ -153,18 +157,6 @@ class AgileganStylizer:
         own = own + min(self.config.structure, 1.0) * (self.config.exaggeration * calm - own)
         return pose.place(style.average + own + self.config.structure * style.shift)
 
-    def _lay(self, base: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Lays the drawn face over the surroundings (S, S, 3)."""
-        _, layout = self._fitted()
-        size = len(base)
-        drawn = size * max(1, -(-DRAWN // size))
-        mesh = cover(with_ring(target), drawn)
-        places = mesh.spread(layout.points[:, :2])
-        over = sample(face, places, "bilinear")
-        alpha = resize(over[..., 3:] * mesh.mask[..., None], size)
-        color = resize(over[..., :3] * over[..., 3:] * mesh.mask[..., None], size)
-        return np.clip(base * (1 - alpha) + color, 0, 1)
-
 
 def _as_picture(image: Tensor) -> np.ndarray:
     """(3, S, S) in [-1, 1] to (S, S, 3) in [0, 1]."""
@@ -172,6 +164,15 @@ def _as_picture(image: Tensor) -> np.ndarray:
         raise ConfigError(f"A picture is (3, S, S) with S of 16 or more, not {tuple(image.shape)}.")
     picture = image.detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
     return np.clip((picture + 1) / 2, 0, 1)
+
+
+def _measure(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
+    return measure(layout.unwrap(picture, landmarks), landmarks, layout)
+
+
+def _traits(sitter: Sitter, landmarks: np.ndarray) -> np.ndarray:
+    """(3,) see ``StyleLayers.traits``, not yet in standard deviations."""
+    return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
 
 
 def _landmarks(picture: np.ndarray) -> np.ndarray | None:

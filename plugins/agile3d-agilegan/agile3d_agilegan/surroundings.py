@@ -5,6 +5,8 @@ In: the photo, where its landmarks lie and where they shall lie. Out: the pictur
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,8 @@ from agile3d_agilegan.mesh import OVAL
 from agile3d_agilegan.picture import blur, ramp, resize, sample
 from agile3d_agilegan.tone import style_hair, to_lab, to_rgb
 
+FLAT = 0.004
+"""Variance below which the guided filter smooths, for colours in [0, 1]."""
 COARSE = 33
 """Points per side of the grid on which the change of form is computed."""
 
@@ -27,7 +31,7 @@ def redraw(
     skin: np.ndarray,
     styled_skin: np.ndarray,
     config: AgileganConfig,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """The photo (S, S, 3) with its landmarks moved from ``source`` to ``target`` (468, 3), smoothed and retoned.
 
     Args:
@@ -37,14 +41,17 @@ def redraw(
         skin: (3,) Lab, the sitter's skin.
         styled_skin: (3,) Lab, what it becomes.
         config: dials.
+
+    Returns:
+        The picture, and where it shows skin: (S, S, 1) in [0, 1].
     """
     moved = warp(photo, source[:, :2], target[:, :2])
     calm = smooth(moved, config.smoothing)
     lab = to_lab(calm)
     like = blur(ramp(skin_likeness(blur(lab, 1.0), skin), 0.12, 0.5), 1.0)[..., None]
-    as_skin = styled_skin + (lab - skin) * [0.75, 0.6, 0.6]
+    as_skin = styled_skin + (lab - skin) * [0.6, 0.6, 0.6]
     as_hair = style_hair(lab, config)
-    return to_rgb(like * as_skin + (1 - like) * as_hair)
+    return to_rgb(like * as_skin + (1 - like) * as_hair), like
 
 
 def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -68,38 +75,61 @@ def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarra
     return sample(photo, np.stack([u, v], -1) + shift.permute(1, 2, 0).numpy())
 
 
-def smooth(photo: np.ndarray, strength: float, rounds: int = 3) -> np.ndarray:
-    """Paints a picture (S, S, 3) in calm patches with firm edges.
+def smooth(photo: np.ndarray, strength: float) -> np.ndarray:
+    """Takes the small detail out of a picture (S, S, 3) and leaves the large forms with firm edges.
 
-    Source: Kuwahara's filter with soft weights (Papari et al., 2007): each pixel becomes the mean of those of the
-    windows around it that vary least.
+    Source: rolling guidance (Zhang et al., 2014): first everything small is blurred away, then the edges of what is
+    left are found again in the photo. Last, Kuwahara's filter with soft weights (Papari et al., 2007) makes them firm.
     """
     if strength <= 0:
         return photo
     size = photo.shape[0]
-    radius = max(1, round(strength * size / 90))
-    picture = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None].float()
-    for _ in range(rounds):
-        picture = _kuwahara(picture, radius)
-    return picture[0].permute(1, 2, 0).contiguous().numpy()
+    picture = _tensor(photo)
+    guide = _tensor(blur(photo, strength * size / 75))
+    for _ in range(4):
+        guide = _guided(picture, guide, max(1, round(strength * size / 40)))
+    # The edges found again may overshoot and glow.
+    near = 2 * max(1, round(size / 128)) + 1
+    highest = F.max_pool2d(picture, near, 1, near // 2)
+    lowest = -F.max_pool2d(-picture, near, 1, near // 2)
+    guide = guide.clamp(lowest, highest)
+    for _ in range(2):
+        guide = _kuwahara(guide, max(1, round(strength * size / 110)))
+    return guide[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].float()
+
+
+def _box(values: torch.Tensor, radius: int) -> torch.Tensor:
+    side = 2 * radius + 1
+    padded = F.pad(values, [radius] * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
+
+
+def _guided(picture: torch.Tensor, guide: torch.Tensor, radius: int) -> torch.Tensor:
+    """Guided filter (He et al., 2010), each colour guided by its own."""
+    mean_guide, mean_picture = _box(guide, radius), _box(picture, radius)
+    spread = _box(guide * guide, radius) - mean_guide**2
+    together = _box(guide * picture, radius) - mean_guide * mean_picture
+    slope = together / (spread + FLAT)
+    return _box(slope, radius) * guide + _box(mean_picture - slope * mean_guide, radius)
 
 
 def _kuwahara(picture: torch.Tensor, radius: int) -> torch.Tensor:
-    side = 2 * radius + 1
-    padded = F.pad(picture, [2 * radius] * 4, mode="replicate")
-
-    def mean(values: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(F.avg_pool2d(values, (side, 1), 1), (1, side), 1)
-
-    means, squares = mean(padded), mean(padded**2)
-    spread = (squares - means**2).sum(1, keepdim=True).clamp_min(0)
+    """Each pixel becomes the mean of those of the windows around it that vary least."""
+    padded = F.pad(picture, [radius] * 4, mode="replicate")
+    means = _box(_box(padded, radius), max(1, radius // 2))
+    spread = (_box(_box(padded**2, radius), max(1, radius // 2)) - means**2).sum(1, keepdim=True).clamp_min(0)
     height, width = picture.shape[-2:]
     total, weight = torch.zeros_like(picture), torch.zeros_like(picture[:, :1])
-    for dy in range(0, 2 * radius + 1, radius):
-        for dx in range(0, 2 * radius + 1, radius):
-            part = (spread[..., dy : dy + height, dx : dx + width] + 2e-4) ** -4
-            total = total + part * means[..., dy : dy + height, dx : dx + width]
-            weight = weight + part
+    for turn in range(8):
+        dx = radius + round(radius * math.cos(turn * math.pi / 4))
+        dy = radius + round(radius * math.sin(turn * math.pi / 4))
+        part = (spread[..., dy : dy + height, dx : dx + width] + 5e-4) ** -3
+        total = total + part * means[..., dy : dy + height, dx : dx + width]
+        weight = weight + part
     return total / weight
 
 

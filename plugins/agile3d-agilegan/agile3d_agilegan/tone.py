@@ -34,7 +34,7 @@ def _lab_to_rgb(lab: np.ndarray) -> np.ndarray:
         return np.asarray(lab2rgb(lab))
 
 
-def style_skin(own: np.ndarray, palette: np.ndarray, config: AgileganConfig) -> np.ndarray:
+def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: AgileganConfig) -> np.ndarray:
     """The skin tone that the style gives to a sitter.
 
     The lightness stays, within what the style knows; hue and saturation move towards those that the style has at that
@@ -43,9 +43,11 @@ def style_skin(own: np.ndarray, palette: np.ndarray, config: AgileganConfig) -> 
     Args:
         own: (3,) the sitter's skin, Lab.
         palette: (E, 3) the exemplars' skin tones, Lab.
+        brightest: lightness of bright skin among realistic faces; the style's bright skin stands for it.
         config: ``color`` is how far the tone moves.
     """
-    light = float(np.clip(own[0] + 4.0, palette[:, 0].min(), palette[:, 0].max()))
+    gain = np.clip(np.percentile(palette[:, 0], 75) / max(brightest, 1.0), 1.0, 1.3)
+    light = float(np.clip(own[0] * gain, palette[:, 0].min(), palette[:, 0].max()))
     weight = np.exp(-(((palette[:, 0] - light) / 10) ** 2)) + 1e-6
     typical = weight @ palette / weight.sum()
     target = np.array([light, *(0.45 * own[1:] + 0.55 * typical[1:])])
