@@ -6,6 +6,8 @@ networks (skip outputs, no residual connections). Written from the papers.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,8 @@ from agile3d_cli.models.layers import Linear, ModulatedConv, activate, upsample
 class Mapping(nn.Module):
     """Latent and camera label to styles."""
 
+    w_avg: Tensor
+
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         c, self.config = config, config
@@ -23,7 +27,7 @@ class Mapping(nn.Module):
             self.embed = Linear(c.label_dim, c.w_dim)
         first = c.z_dim + (c.w_dim if c.label_dim else 0)
         sizes = [first] + [c.w_dim] * c.mapping_layers
-        self.layers = nn.ModuleList(Linear(a, b, lr=c.mapping_lr) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(Linear(a, b, lr=c.mapping_lr) for a, b in pairwise(sizes))
         self.register_buffer("w_avg", torch.zeros(c.w_dim))
 
     def forward(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0, cutoff: int = 0) -> Tensor:
@@ -62,10 +66,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor | None, image: Tensor | None, ws: list[Tensor]) -> tuple[Tensor, Tensor]:
         """``ws``: the styles of conv0 (except at 4), conv1 and output, each (N, w_dim)."""
-        if x is None:
-            x = self.const[None].expand(ws[0].shape[0], -1, -1, -1)
-        else:
-            x = self.conv0(x, ws[0])
+        x = self.const[None].expand(ws[0].shape[0], -1, -1, -1) if x is None else self.conv0(x, ws[0])
         if hasattr(self, "bias_map"):
             x = x + self.bias_map.to(x.dtype)
         x = self.conv1(x, ws[-2])

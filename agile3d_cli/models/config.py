@@ -50,6 +50,27 @@ class DeformationConfig:
 
 
 @dataclass(frozen=True)
+class SuperresolutionConfig:
+    """Two convolution blocks that turn a rendered feature picture into a larger image; off without ``sizes``."""
+
+    rendered: int = 64
+    """Pixels of the picture that is rendered."""
+    entry: int = 128
+    """Pixels to which it is resampled first."""
+    sizes: tuple[int, ...] = ()
+    """Pixels after each block: as many as before it, or twice as many."""
+    channels: tuple[int, ...] = ()
+    """Feature channels of each block."""
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.channels):
+            raise ConfigError(f"{len(self.sizes)} super-resolution blocks need as many channel counts.")
+        for before, size in zip((self.entry, *self.sizes), self.sizes, strict=False):
+            if size not in (before, 2 * before):
+                raise ConfigError(f"A super-resolution block keeps or doubles its {before} pixels, not {size}.")
+
+
+@dataclass(frozen=True)
 class GeneratorConfig:
     """Every size of a generator. The defaults are EG3D FFHQ 512-128 without its super-resolution."""
 
@@ -84,6 +105,7 @@ class GeneratorConfig:
     """Resolutions up to this one get a learned bias per position; 0 is none."""
     focus: FocusConfig = field(default_factory=FocusConfig)
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
+    superresolution: SuperresolutionConfig = field(default_factory=SuperresolutionConfig)
 
     def __post_init__(self) -> None:
         size = self.plane_size
@@ -126,4 +148,13 @@ class GeneratorConfig:
         deformation = dict(data["deformation"])
         deformation["expressions"] = tuple(tuple(pair) for pair in deformation["expressions"])
         values["deformation"] = DeformationConfig(**deformation)
+        larger = dict(data["superresolution"])
+        larger |= {key: tuple(larger[key]) for key in ("sizes", "channels")}
+        values["superresolution"] = SuperresolutionConfig(**larger)
         return cls(**values)
+
+
+EG3D_FFHQ_512 = GeneratorConfig(
+    superresolution=SuperresolutionConfig(rendered=128, entry=128, sizes=(256, 512), channels=(256, 128))
+)
+"""The published EG3D FFHQ networks, 512 pixels from 128 rendered ones."""

@@ -64,6 +64,8 @@ def look_up(grid: Tensor, normalised: Tensor) -> Tensor:
 class Deformation(nn.Module):
     """Latent -> displacement of the mean head, and its inverse."""
 
+    basis: Tensor
+
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config, g = config.deformation, config.deformation.grid

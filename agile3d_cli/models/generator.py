@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agile3d_cli.models.backbone import Backbone, Mapping
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import Deformation
+from agile3d_cli.models.superresolution import Superresolution
 from agile3d_cli.models.triplane import Decoder, plane_features
 
 
@@ -33,7 +34,7 @@ class Subject:
 
 
 class TriplaneGenerator(nn.Module):
-    """Mapping, backbone, deformation and decoder."""
+    """Mapping, backbone, deformation and decoder; imported networks also have a super-resolution."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -42,6 +43,8 @@ class TriplaneGenerator(nn.Module):
         self.backbone = Backbone(config)
         self.decoder = Decoder(config)
         self.deformation = Deformation(config)
+        if config.superresolution.sizes:
+            self.superresolution = Superresolution(config)
 
     @property
     def deforms(self) -> bool:
@@ -67,7 +70,10 @@ class TriplaneGenerator(nn.Module):
         return self.deformation.invert(forward if displacement is None else forward + displacement)
 
     def field(self, subject: Subject, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Density (N, P) per world unit and colour features (N, P, F) at world points (N, P, 3); empty outside the box."""
+        """Density (N, P) per world unit and colour features (N, P, F) at world points (N, P, 3).
+
+        Outside the box the density is zero.
+        """
         inside = points.abs().amax(-1) < self.config.box / 2
         density, features = self.canonical_field(subject.planes, self.to_canonical(subject, points))
         return density * inside, features

@@ -57,15 +57,26 @@ class ModulatedConv(nn.Module):
     grouped convolution. Noise is a fixed map times a learned strength, as at inference in the published networks.
     """
 
+    noise_const: Tensor
+
     def __init__(
-        self, inputs: int, outputs: int, w_dim: int, size: int, kernel: int = 3, up: bool = False, plain: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        w_dim: int,
+        size: int,
+        kernel: int = 3,
+        up: bool = False,
+        plain: bool = False,
+        noise: bool = True,
     ):
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain, self.up, self.plain, self.pad = 1 / math.sqrt(inputs * kernel * kernel), up, plain, kernel // 2
-        if not plain:
+        self.noise = noise and not plain
+        if self.noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise_const", torch.randn(size, size))
 
@@ -84,5 +95,7 @@ class ModulatedConv(nn.Module):
             x = F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])
         else:
             x = F.conv2d(x, weight, padding=self.pad)
-        x = x * norm[:, :, None, None].to(x.dtype) + (self.noise_const * self.noise_strength).to(x.dtype)
+        x = x * norm[:, :, None, None].to(x.dtype)
+        if self.noise:
+            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
         return activate(x + self.bias[:, None, None].to(x.dtype))

@@ -1,0 +1,153 @@
+"""Imported EG3D networks: recorded tensors of the reference are met, and names and shapes are the official ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from agile3d_cli.errors import RefusedError
+from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, SuperresolutionConfig
+from agile3d_cli.models.foreign import eg3d_names, from_eg3d
+from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.published import render_published
+from agile3d_cli.models.triplane import plane_features
+
+GOLDEN = Path(__file__).parents[2] / "../shared/parity/eg3d-mini"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the recorded EG3D tensors are not on this machine")
+SMALL = GeneratorConfig(
+    z_dim=32,
+    channel_base=1024,
+    channel_max=32,
+    coarse_samples=12,
+    fine_samples=12,
+    superresolution=SuperresolutionConfig(rendered=32, entry=64, sizes=(64, 128), channels=(128, 64)),
+)
+TINY = dataclasses.replace(SMALL, w_dim=8, plane_size=8, channel_base=64, channel_max=8, plane_channels=4)
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "inputs_outputs.safetensors")
+
+
+@pytest.fixture(scope="module")
+def generator() -> TriplaneGenerator:
+    network = TriplaneGenerator(SMALL)
+    network.load_state_dict(from_eg3d(load_file(GOLDEN / "weights.safetensors"), SMALL))
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def planes(generator: TriplaneGenerator, known: dict[str, torch.Tensor]) -> torch.Tensor:
+    return generator.backbone(known["ws"])
+
+
+@needs_golden
+def test_styles_and_planes(generator: TriplaneGenerator, known: dict[str, torch.Tensor], planes: torch.Tensor) -> None:
+    z, label = known["z"], known["c_cond"]
+    # Measured: 0 and 3e-6.
+    truncated = generator.mapping(z, label, float(known["psi"]), int(known["cutoff"]))
+    torch.testing.assert_close(truncated, known["ws"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(generator.mapping(z, label), known["ws_psi1"], rtol=0, atol=1e-5)
+    flat = planes.flatten(1, 2)
+    torch.testing.assert_close(flat[:, :, ::8, ::8], known["planes_stride8"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.stack([flat.mean(), flat.std()]), known["planes_mean_std"], rtol=0, atol=1e-5)
+
+
+@needs_golden
+def test_field(generator: TriplaneGenerator, known: dict[str, torch.Tensor], planes: torch.Tensor) -> None:
+    raw = generator.decoder.raw(plane_features(planes, 2 * known["points"], SMALL.plane_axes))
+    # The head's skin is a steep step (up to 278), where the reference itself is 5e-4 from double precision and ours
+    # 9e-5; relative to values of 10 and more the difference is 2.4e-5.
+    torch.testing.assert_close(raw[..., :1], known["sigma"], rtol=1e-4, atol=1e-3)
+    squashed = torch.sigmoid(raw[:, :512, 1:]) * 1.002 - 0.001
+    torch.testing.assert_close(squashed, known["point_rgb"], rtol=0, atol=2e-6)
+    # The same through the generator's own field, which also squashes the density.
+    density, features = generator.canonical_field(planes, known["points"])
+    torch.testing.assert_close(features[:, :512], squashed, rtol=0, atol=1e-6)
+    torch.testing.assert_close(density, torch.nn.functional.softplus(raw[..., 0] - 1))
+
+
+@needs_golden
+@pytest.mark.parametrize("view", range(3))
+def test_pictures_and_depth(
+    generator: TriplaneGenerator, known: dict[str, torch.Tensor], planes: torch.Tensor, view: int
+) -> None:
+    label = known["c_views"][view : view + 1]
+    coarse, fine = known["u_coarse"][..., 0], known["u_fine"][None]
+    shown = render_published(generator, known["ws"], label, coarse, fine, planes)
+    # Worst at the skin's steep step: 1.6e-4; the reference itself is up to 3.9e-4 from double precision there.
+    torch.testing.assert_close(shown.rendered[:, :3], known[f"image_raw_{view}"], rtol=0, atol=2e-4)
+    torch.testing.assert_close(shown.depth, known[f"image_depth_{view}"], rtol=0, atol=2e-4)
+    assert shown.image is not None
+    torch.testing.assert_close(shown.image, known[f"image_{view}"], rtol=0, atol=2e-4)
+
+
+@needs_golden
+def test_names_and_shapes_of_the_full_size_are_the_official_ones() -> None:
+    official = {}
+    for line in (GOLDEN / "keys_full.txt").read_text().splitlines():
+        if line.startswith("# discriminator"):
+            break
+        found = re.fullmatch(r"(\S+) \(([\d, ]*)\)", line)
+        if found:
+            official[found[1]] = tuple(int(n) for n in found[2].split(",") if n.strip())
+    with torch.device("meta"):
+        ours = TriplaneGenerator(EG3D_FFHQ_512).state_dict()
+    mapped = {theirs: tuple(ours[name].shape) for name, theirs in eg3d_names(EG3D_FFHQ_512).items()}
+    unused = {name for name in official if name.endswith("resample_filter")}
+    unused |= {name for name in official if name.startswith("superresolution") and ".noise_" in name}
+    assert mapped == {name: shape for name, shape in official.items() if name not in unused}
+
+
+def official_file() -> dict[str, torch.Tensor]:
+    state = TriplaneGenerator(TINY).state_dict()
+    return {theirs: state[ours] for ours, theirs in eg3d_names(TINY).items()}
+
+
+def test_a_state_comes_back_under_our_names() -> None:
+    tensors = official_file() | {"superresolution.block0.conv0.noise_const": torch.zeros(4)}
+    state = from_eg3d(tensors, TINY)
+    TriplaneGenerator(TINY).load_state_dict(state)
+    for ours, theirs in eg3d_names(TINY).items():
+        assert torch.equal(state[ours], tensors[theirs])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: tensors.pop("backbone.mapping.w_avg"), "missing backbone.mapping.w_avg"),
+        (lambda tensors: tensors.update(more=torch.zeros(1)), "unknown more"),
+        (lambda tensors: tensors.update({"decoder.net.0.bias": torch.zeros(3)}), r"decoder\.net\.0\.bias is \(3,\)"),
+        (lambda tensors: tensors["decoder.net.0.bias"].fill_(torch.inf), "not finite"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, said: str) -> None:
+    tensors = {name: value.clone() for name, value in official_file().items()}
+    change(tensors)
+    with pytest.raises(RefusedError, match=said):
+        from_eg3d(tensors, TINY)
+
+
+def test_what_official_files_cannot_hold_is_refused() -> None:
+    with pytest.raises(RefusedError, match="mean_planes"):
+        from_eg3d(official_file(), dataclasses.replace(TINY, mean_planes=True))
+
+
+def test_rays_that_meet_nothing_are_far_and_black() -> None:
+    torch.manual_seed(0)
+    network = TriplaneGenerator(dataclasses.replace(TINY, superresolution=SuperresolutionConfig(rendered=4)))
+    with torch.no_grad():
+        network.decoder.output.bias[0] = -200
+        label = torch.zeros(1, 25)
+        label[0, [0, 5, 10, 15, 16, 20, 24]] = 1
+        shown = render_published(network, torch.zeros(1, network.config.num_ws, 8), label)
+    assert shown.image is None
+    assert (shown.rendered == -1).all()
+    step = (TINY.far - TINY.near) / (TINY.coarse_samples - 1)
+    torch.testing.assert_close(shown.depth, torch.full_like(shown.depth, TINY.far + step / 2))
