@@ -49,6 +49,10 @@ class DensityGrid:
         """Distance of neighbouring nodes, world units."""
         return 2 * self.box / (self.values.shape[0] - 1)
 
+    def halved(self) -> DensityGrid:
+        """Every second node: half the resolution, the same surface more coarsely."""
+        return DensityGrid(np.ascontiguousarray(self.values[::2, ::2, ::2]), self.box, self.evaluated)
+
 
 def density_grid(
     head: Head,

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from agile3d_cli.avatar.config import MeshConfig
-from agile3d_cli.avatar.density import density_grid, surface_level
+from agile3d_cli.avatar.density import DensityGrid, density_grid, surface_level
 from agile3d_cli.avatar.head import Head
 from agile3d_cli.avatar.paint import detailed, painted
+from agile3d_cli.avatar.simplify import simplified
 from agile3d_cli.avatar.surface import (
     crossing_surface,
     is_watertight,
     outer_shell,
-    simplified,
     smoothed,
     vertex_normals,
 )
@@ -63,11 +63,7 @@ def extract_mesh(head: Head, config: MeshConfig | None = None, progress: Callabl
     config = config or MeshConfig()
     level = surface_level(head) if config.level is None else config.level
     grid = density_grid(head, config.resolution, level, config.dense, progress)
-    vertices, faces = outer_shell(*crossing_surface(grid, level))
-    vertices = smoothed(vertices, faces, config.smoothing, head.box)
-    wanted = config.faces or (FACES if config.texture else None)
-    if wanted is not None:
-        vertices, faces = simplified(vertices, faces, wanted)
+    vertices, faces = _surface(grid, level, config)
     colors = painted(head, vertices, faces)
     uv = texture = None
     if config.texture:
@@ -89,3 +85,20 @@ def extract_mesh(head: Head, config: MeshConfig | None = None, progress: Callabl
         uv=uv,
         texture=texture,
     )
+
+
+def _surface(grid: DensityGrid, level: float, config: MeshConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The outer shell, smoothed and, where asked, simplified.
+
+    A very rugged surface may not stay closed when it is simplified; then a coarser grid makes it less rugged.
+    """
+    target = config.faces or (FACES if config.texture else None)
+    while True:
+        vertices, faces = outer_shell(*crossing_surface(grid, level))
+        vertices = smoothed(vertices, faces, config.smoothing, grid.box)
+        if target is None:
+            return vertices, faces
+        less = simplified(vertices, faces, target)
+        if less is not None:
+            return less
+        grid = grid.halved()

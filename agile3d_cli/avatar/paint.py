@@ -7,7 +7,7 @@ import torch
 
 from agile3d_cli.avatar.density import CHUNK, WALL
 from agile3d_cli.avatar.head import Head
-from agile3d_cli.avatar.surface import on_caps, vertex_normals
+from agile3d_cli.avatar.surface import on_caps, split_faces, vertex_normals
 
 DEPTHS = np.linspace(-0.004, 0.028, 9)
 """Where colours are taken along the inward normal, world units: from just outside the surface to well inside."""
@@ -94,23 +94,4 @@ def _split(faces: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
     wanted = np.minimum(faces, after) * count + np.maximum(faces, after)
     place = np.searchsorted(key[order], wanted).clip(max=len(key) - 1)
     new = np.where(key[order][place] == wanted, count + order[place], -1)
-    marked = (new >= 0).sum(1)
-    whole = faces[marked == 0]
-
-    one = np.argmax(new >= 0, axis=1)[marked == 1]
-    (a, b, c), (m, _, _) = _turned(faces[marked == 1], one), _turned(new[marked == 1], one)
-    halves = [np.stack([a, m, c], 1), np.stack([m, b, c], 1)]
-
-    two = (np.argmin(new >= 0, axis=1)[marked == 2] + 1) % 3
-    (a, b, c), (m, n, _) = _turned(faces[marked == 2], two), _turned(new[marked == 2], two)
-    thirds = [np.stack([m, b, n], 1), np.stack([a, m, n], 1), np.stack([a, n, c], 1)]
-
-    a, b, c = faces[marked == 3].T
-    m, n, o = new[marked == 3].T
-    quarters = [np.stack(corner, 1) for corner in ((a, m, o), (m, b, n), (o, n, c), (m, n, o))]
-    return np.concatenate([whole, *halves, *thirds, *quarters])
-
-
-def _turned(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Columns of ``rows`` (F, 3), each row cyclically turned so that it starts at column ``first`` (F,)."""
-    return np.take_along_axis(rows, (first[:, None] + np.arange(3)) % 3, 1).T
+    return split_faces(faces, new)

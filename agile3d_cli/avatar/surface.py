@@ -1,4 +1,4 @@
-"""Triangle surfaces: extraction from a grid, outer shell, smoothing, simplifying, normals, and the test for holes.
+"""Triangle surfaces: extraction from a grid, outer shell, smoothing, splitting, normals, and the test for holes.
 
 Convention: ``vertices`` (V, 3) float64 in world units, ``faces`` (F, 3) int64, counter-clockwise seen from outside.
 """
@@ -10,7 +10,7 @@ from scipy import sparse
 from skimage import measure
 
 from agile3d_cli.avatar.density import DensityGrid
-from agile3d_cli.errors import Agile3dError, MissingError
+from agile3d_cli.errors import Agile3dError
 
 KEEP_OFF = 0.01
 """No crossing lies nearer to a grid node than this share of a cell: keeps vertices apart."""
@@ -88,28 +88,28 @@ def smoothed(vertices: np.ndarray, faces: np.ndarray, rounds: int, box: float) -
     return np.clip(moved, -box, box)
 
 
-def simplified(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """About ``target`` triangles of nearly the same shape; unchanged if no closed surface comes out.
+def split_faces(faces: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Faces after vertices were put on their edges, wound as before.
 
-    Raises:
-        MissingError: the optional package is not installed.
+    Args:
+        faces: (F, 3).
+        new: (F, 3) number of the vertex on the edge from each corner to the next one, -1 for none.
     """
-    if len(faces) <= target:
-        return vertices, faces
-    try:
-        import fast_simplification
-    except ImportError as error:
-        raise MissingError(
-            "Simplifying a mesh needs the package fast-simplification: pip install 'agile3d[mesh]'."
-        ) from error
-    for eagerness in (4.0, 2.0):
-        points, triangles = fast_simplification.simplify(
-            vertices, faces.astype(np.int32), target_count=target, agg=eagerness
-        )
-        less = outer_shell(points.astype(np.float64), triangles.astype(np.int64))
-        if is_watertight(*less):
-            return less
-    return vertices, faces
+    marked = (new >= 0).sum(1)
+    whole = faces[marked == 0]
+
+    one = np.argmax(new >= 0, axis=1)[marked == 1]
+    (a, b, c), (m, _, _) = _turned(faces[marked == 1], one), _turned(new[marked == 1], one)
+    halves = [np.stack([a, m, c], 1), np.stack([m, b, c], 1)]
+
+    two = (np.argmin(new >= 0, axis=1)[marked == 2] + 1) % 3
+    (a, b, c), (m, n, _) = _turned(faces[marked == 2], two), _turned(new[marked == 2], two)
+    thirds = [np.stack([m, b, n], 1), np.stack([a, m, n], 1), np.stack([a, n, c], 1)]
+
+    a, b, c = faces[marked == 3].T
+    m, n, o = new[marked == 3].T
+    quarters = [np.stack(corner, 1) for corner in ((a, m, o), (m, b, n), (o, n, c), (m, n, o))]
+    return np.concatenate([whole, *halves, *thirds, *quarters])
 
 
 def on_caps(vertices: np.ndarray, faces: np.ndarray, box: float) -> np.ndarray:
@@ -164,3 +164,8 @@ def _used(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     kept = np.zeros(len(vertices), bool)
     kept[faces] = True
     return vertices[kept], (np.cumsum(kept) - 1)[faces]
+
+
+def _turned(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Columns of ``rows`` (F, 3), each row cyclically turned so that it starts at column ``first`` (F,)."""
+    return np.take_along_axis(rows, (first[:, None] + np.arange(3)) % 3, 1).T

@@ -15,7 +15,8 @@ from agile3d_cli.avatar.density import OUTLINE, density_grid, surface_level
 from agile3d_cli.avatar.formula import HAIR, LIP, SKIN, FormulaHead
 from agile3d_cli.avatar.head import Rendering
 from agile3d_cli.avatar.mesh import Mesh, extract_mesh
-from agile3d_cli.avatar.surface import is_watertight, outer_shell, vertex_normals, volume
+from agile3d_cli.avatar.simplify import pulled_apart
+from agile3d_cli.avatar.surface import crossing_surface, is_watertight, outer_shell, vertex_normals, volume
 from agile3d_cli.avatar.texture import _texels
 from agile3d_cli.camera import portrait_label, project, rays, split_label
 from agile3d_cli.errors import Agile3dError, ConfigError
@@ -132,6 +133,37 @@ def test_simplified_mesh_stays_closed(head: FormulaHead) -> None:
     assert mesh.watertight and len(mesh.faces) <= 3300
 
 
+def test_rugged_head_full_of_tunnels_stays_closed_when_simplified() -> None:
+    pytest.importorskip("fast_simplification")
+
+    class Sponge(Ball):
+        def field(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            waves = torch.sin(points[:, 0] * 61) * torch.sin(points[:, 1] * 67) * torch.sin(points[:, 2] * 71)
+            return (10 + 100 * (0.3 - points.norm(dim=1)) + 60 * waves).clamp(min=0), points.abs()
+
+    whole = extract_mesh(Sponge(), replace(SMALL, level=20.0))
+    assert len(whole.vertices) - len(whole.faces) // 2 < -20  # Euler's number: many tunnels
+    mesh = extract_mesh(Sponge(), replace(SMALL, level=20.0, faces=6000))
+    loaded = trimesh.Trimesh(mesh.vertices, mesh.faces)
+    assert mesh.watertight and loaded.is_watertight and loaded.is_winding_consistent
+    assert len(mesh.faces) < 6600
+    assert loaded.volume == pytest.approx(volume(whole.vertices, whole.faces), rel=0.1)
+
+
+def test_solids_that_touch_along_an_edge_are_pulled_apart() -> None:
+    corners = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]], float)
+    solid = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+    # The same tetrahedron on the other side of the edge (0, 1), turned by half a turn.
+    faces = np.concatenate([solid, np.array([0, 1, 5, 4])[solid]])
+    assert not is_watertight(corners, faces)
+    apart = pulled_apart(corners, faces)
+    assert is_watertight(*apart) and volume(*apart) == pytest.approx(volume(corners, faces), abs=1e-4)
+    assert len(apart[0]) == len(corners) + 2
+    fold = np.concatenate([solid, [[0, 2, 4], [2, 0, 4]]])
+    assert np.array_equal(pulled_apart(corners, fold)[1], solid)
+    assert pulled_apart(corners, solid)[0] is corners
+
+
 def test_measured_level_follows_the_density_at_half_light() -> None:
     class Ramp(Ball):
         def field(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,3 +220,10 @@ def test_empty_head_is_an_expected_error() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         MeshConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_grid_of_every_second_node_gives_the_same_shape() -> None:
+    grid = density_grid(Ball(), 64, 10.0)
+    fine, coarse = (outer_shell(*crossing_surface(each, 10.0)) for each in (grid, grid.halved()))
+    assert is_watertight(*coarse) and len(coarse[1]) < 0.3 * len(fine[1])
+    assert volume(*coarse) == pytest.approx(volume(*fine), rel=0.01)
