@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.features import PARTS, put_back
+from agile3d_agilegan.features import put_back
 from agile3d_agilegan.layout import Layout
+from agile3d_agilegan.mesh import PARTS
 from agile3d_agilegan.picture import ramp, resize
 from agile3d_agilegan.sitter import Sitter
-from agile3d_agilegan.tone import style_hair, style_skin, to_rgb
+from agile3d_agilegan.tone import style_hair, style_skin, to_lab, to_rgb
 
 NEAR = 0.6
 """Exemplars count by how near their traits are to the sitter's; this far, in standard deviations, they count e^-1/2."""
@@ -36,6 +37,8 @@ class StyleLayers:
     """(E, 5, PATCH, PATCH, 4)."""
     places: np.ndarray
     """(E, 5, 4)."""
+    shapes: np.ndarray
+    """(E, 468, 3) each exemplar's own deviation from the style's average shape, mirror-symmetric."""
     traits: np.ndarray
     """(E, 3) breadth of the jaw, height of the brows, strength of the brows; in the exemplars' own standard
     deviations from their mean."""
@@ -43,6 +46,18 @@ class StyleLayers:
     """(E, 5) in [0, 1]: whether the feature could be cut out well."""
     brightest: float
     """Lightness of bright skin among realistic faces, L of Lab."""
+
+
+def nearness(style: StyleLayers, traits: np.ndarray) -> np.ndarray:
+    """(E,) weights of the exemplars for a sitter's traits (3,)."""
+    distance = (style.traits - np.clip(traits, -1.5, 1.5)) / NEAR
+    return np.asarray(np.exp(-0.5 * (distance**2).sum(1)) + 1e-4)
+
+
+def kindred_shape(style: StyleLayers, traits: np.ndarray) -> np.ndarray:
+    """(468, 3) how the exemplars most like the sitter deviate from the style's average shape."""
+    weight = nearness(style, traits)
+    return np.einsum("e,epk->pk", weight / weight.sum(), style.shapes)
 
 
 def trust_in(places: np.ndarray) -> np.ndarray:
@@ -70,10 +85,11 @@ def draw(
     """
     tone = style_skin(sitter.skin, style.skin_tones, style.brightest, config)
     by_tone = np.exp(-0.5 * ((style.skin_tones[:, 0] - tone[0]) / TONE_NEAR) ** 2) + 1e-4
-    by_trait = np.exp(-0.5 * (((style.traits - np.clip(traits, -1.5, 1.5)) / NEAR) ** 2).sum(1)) + 1e-4
+    by_trait = nearness(style, traits)
     shading = np.einsum("e,ehwc->hwc", by_tone / by_tone.sum(), style.skins)
     grey = shading.mean(-1, keepdims=True)
     shading = resize(grey + HUE * (shading - grey), layout.size) + config.light * sitter.light
+    shading = shading + config.likeness * sitter.relief
     face = np.clip((to_rgb(tone) + 0.02) * np.exp(shading) - 0.02, 0, 1)
     face = _lay_beard(face, sitter, shading, config)
     for index, name in enumerate(PARTS):
@@ -85,6 +101,8 @@ def draw(
         place = weight @ style.places[:, index]
         if name.endswith("brow"):
             patch, place = _as_brow(patch, place, sitter, traits, config)
+        if name.endswith("eye"):
+            patch = _with_iris(patch, sitter, config)
         rows, columns, layer = put_back(_firm(patch), place, layout.size)
         face[rows, columns] = face[rows, columns] * (1 - layer[..., 3:]) + layer[..., :3]
     cover = ramp(layout.inwards, 0.01, 0.13) * (1 - sitter.fringe)
@@ -111,6 +129,19 @@ def _as_brow(
     tinted = np.clip(color + (light - middle) * 0.6, 0, 1)
     thickness = float(np.clip(1 + 0.12 * traits[2], 0.75, 1.25))
     return np.concatenate([tinted * cover, cover], -1), place * [1, 1, 1, thickness]
+
+
+def _with_iris(patch: np.ndarray, sitter: Sitter, config: AgileganConfig) -> np.ndarray:
+    """An eye with its iris, the coloured middle tones of the cut-out, turned towards the sitter's."""
+    cover = patch[..., 3:]
+    lab = to_lab(np.clip(patch[..., :3] / np.maximum(cover, 1e-3), 0, 1))
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    iris = ramp(lab[..., 0], 8, 20) * ramp(-lab[..., 0], -75, -55) * ramp(chroma, 2, 6) * (cover[..., 0] > 0.7)
+    own = np.array([np.clip(0.5 * (sitter.iris[0] - 30), -4, 12), *np.clip(1.8 * sitter.iris[1:], -30, 30)])
+    turned = lab + np.array([own[0], 0, 0])
+    turned[..., 1:] = 0.35 * lab[..., 1:] + 0.65 * own[1:]
+    share = config.color * iris[..., None]
+    return np.concatenate([to_rgb(lab + share * (turned - lab)) * cover, cover], -1)
 
 
 def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: AgileganConfig) -> np.ndarray:

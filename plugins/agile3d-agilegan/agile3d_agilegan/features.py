@@ -12,24 +12,14 @@ import numpy as np
 from scipy import ndimage
 
 from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored
+from agile3d_agilegan.mesh import PARTS
 from agile3d_agilegan.picture import blur, fill, ramp, resize, sample
 from agile3d_agilegan.tone import to_lab, to_rgb
 
-PARTS = {
-    "left_eye": LEFT_EYE,
-    "right_eye": mirrored(LEFT_EYE),
-    "left_brow": LEFT_BROW,
-    "right_brow": mirrored(LEFT_BROW),
-    "mouth": MOUTH,
-}
-"""The features in the order in which arrays hold them, and the mesh points around each."""
 PATCH = 128
 """Side of a cut-out, pixels."""
 SPAN = 2.6
 """Half-width of a cut-out in standard deviations of the feature's own extent."""
-AROUND = 0.13
-"""How far from its mesh points a feature may reach, eye distances."""
 SKIN_SIZE = 96
 """Side of the skin layer, pixels: it is smooth."""
 
@@ -46,13 +36,6 @@ class Exemplar:
     """(5, PATCH, PATCH, 4) cut-outs, colour times cover, and cover."""
     places: np.ndarray
     """(5, 4) centre u, v and extent u, v (standard deviations) in the layout, fractions."""
-
-
-def regions(layout: Layout) -> np.ndarray:
-    """(5, T, T) bool: where each feature is looked for; every pixel belongs to the nearest one."""
-    distance = np.stack([ndimage.distance_transform_edt(~layout.region(part)) for part in PARTS.values()])
-    nearest = distance.argmin(0)
-    return (distance * layout.pixel < AROUND) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
 
 
 def skin_tone(face: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> np.ndarray:
@@ -75,7 +58,7 @@ def skin_likeness(lab: np.ndarray, tone: np.ndarray) -> np.ndarray:
 def take_apart(face: np.ndarray, layout: Layout) -> Exemplar:
     """Layers of one laid-out exemplar (T, T, 3) in [0, 1]."""
     tone = skin_tone(face, layout)
-    found = regions(layout)
+    found = layout.features
     bare = ramp(skin_likeness(to_lab(blur(face, 0.015 / layout.pixel)), tone), 0.15, 0.5) * layout.mask
     bare = bare * ~ndimage.binary_dilation(found.any(0), iterations=2) * (layout.inwards > 0.02)
     skin = fill(face, bare, 0.05 / layout.pixel)
@@ -94,7 +77,7 @@ def _cut_out(
     strongest = float(np.percentile(difference[region], 93)) if region.any() else 0.0
     # An eye holds many colours, some of them like skin; brows and mouths hold one.
     eye = name.endswith("eye")
-    threshold = 0.13 if eye else float(np.clip(0.45 * strongest, 0.06, 0.4))
+    threshold = 0.13 * float(np.clip(strongest, 0.5, 1)) if eye else float(np.clip(0.45 * strongest, 0.06, 0.4))
     inner = _main_parts((difference > threshold) & region)
     reach = max(1, round((0.1 if eye else 0.02) / layout.pixel))
     # Closing needs room at the border of the picture, which regions never touch.

@@ -13,12 +13,16 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from agile3d_agilegan.mesh import CHEEKS, OVAL, Cover, cover, with_ring
-from agile3d_agilegan.picture import sample
+from agile3d_agilegan.mesh import CHEEKS, MOUTH, OVAL, PARTS, Cover, cover, with_ring
+from agile3d_agilegan.picture import ramp, sample
 from agile3d_agilegan.shape import TO_WORLD
 
+AROUND = 0.13
+"""How far from its mesh points a feature may reach, eye distances."""
 HALF_WIDTH = 1.55
 CENTRE_DOWN = 0.42
+JAW_SIDE, UNDER_NOSE = 132, 2
+"""Mesh points: the outline beside the mouth, and the foot of the nose."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,30 @@ class Layout:
         v, u = np.mgrid[: self.size, : self.size] + 0.5
         distance = np.min([np.hypot(u - x, v - y) for x, y in centres], 0)
         return distance < 0.07 / self.pixel
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(5, T, T) bool: where each feature of ``PARTS`` is looked for; every pixel belongs to the nearest one."""
+        distance = np.stack([ndimage.distance_transform_edt(~self.region(part)) for part in PARTS.values()])
+        nearest = distance.argmin(0)
+        return (distance * self.pixel < AROUND) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
+
+    @cached_property
+    def from_mouth(self) -> np.ndarray:
+        """(T, T) distance from the lips, eye distances."""
+        return np.asarray(ndimage.distance_transform_edt(~self.region(MOUTH)) * self.pixel)
+
+    @cached_property
+    def beard(self) -> np.ndarray:
+        """(T, T) in [0, 1]: where beards grow: chin, jaw below the corners of the mouth, upper lip."""
+        points = self.points
+        v, u = (np.mgrid[: self.size, : self.size] + 0.5) / self.size
+        corner_u, corner_v = points[MOUTH[0], :2]
+        side = np.clip((corner_u - np.minimum(u, 1 - u)) / (corner_u - points[JAW_SIDE, 0]), 0, 1.2)
+        jaw = ramp(v - (corner_v - side * (corner_v - points[JAW_SIDE, 1])), -0.01, 0.03)
+        nose = points[UNDER_NOSE, 1]
+        lip = ramp(v - nose, -0.01, 0.02) * ramp(np.minimum(u, 1 - u) - corner_u, -0.02, 0.01)
+        return np.maximum(jaw, lip) * self.oval * ramp(self.from_mouth, 0.015, 0.05)
 
     def region(self, part: tuple[int, ...]) -> np.ndarray:
         """(T, T) bool: the convex hull of mesh points."""

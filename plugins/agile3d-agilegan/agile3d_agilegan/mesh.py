@@ -41,6 +41,16 @@ def mirrored(part: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(index) for index in face_template().mirror[list(part)])
 
 
+PARTS = {
+    "left_eye": LEFT_EYE,
+    "right_eye": mirrored(LEFT_EYE),
+    "left_brow": LEFT_BROW,
+    "right_brow": mirrored(LEFT_BROW),
+    "mouth": MOUTH,
+}
+"""The features in the order in which arrays hold them, and the mesh points around each."""
+
+
 @cache
 def triangles() -> np.ndarray:
     """(T, 3) indices into the mesh with its ring, all turning the same way when seen from the front."""

@@ -30,6 +30,7 @@ class LinearStyle:
             skins=self.layers.skins.astype(np.float16).astype(np.float32),
             patches=np.clip(np.round(self.layers.patches * 255), 0, 255).astype(np.float32) / np.float32(255),
             places=self.layers.places.astype(np.float32),
+            shapes=self.layers.shapes.astype(np.float32),
             traits=self.layers.traits.astype(np.float32),
             trust=self.layers.trust.astype(np.float32),
             brightest=float(np.float32(self.layers.brightest)),

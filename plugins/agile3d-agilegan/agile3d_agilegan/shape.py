@@ -17,10 +17,10 @@ from agile3d_cli.face.template import face_template
 
 TO_WORLD = np.array([1.0, -1.0, -1.0])
 """Picture axes (y down, z away) to world axes (y up, z towards the viewer)."""
-FEATURES = ((LEFT_EYE, 0.3), (mirrored(LEFT_EYE), 0.3), (MOUTH + INNER_MOUTH, 0.4), (LEFT_BROW, 0.5))
-FEATURES = (*FEATURES, (mirrored(LEFT_BROW), 0.5))
+FEATURES = ((LEFT_EYE, 0.5), (mirrored(LEFT_EYE), 0.5), (MOUTH + INNER_MOUTH, 0.6), (LEFT_BROW, 1.0))
+FEATURES = (*FEATURES, (mirrored(LEFT_BROW), 1.0))
 """Parts that the style draws its own way, and how much of their individual form (beyond place, size and turn) stays."""
-SIZES = (-0.12, 0.12)
+SIZES = (-0.16, 0.16)
 """Features grow and shrink with the sitter's at most this much."""
 REACH = 0.12
 """How far around a feature its form counts, in eye distances."""

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from agile3d_agilegan.features import PARTS, regions, skin_likeness, skin_tone
+from agile3d_agilegan.features import skin_likeness, skin_tone
 from agile3d_agilegan.layout import Layout
 from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
-from agile3d_agilegan.picture import blur, fill, ramp
-from agile3d_agilegan.tone import to_lab, to_rgb
+from agile3d_agilegan.picture import blur, fill, ramp, resize
+from agile3d_agilegan.smooth import smooth
+from agile3d_agilegan.tone import to_lab
 
+CALM = 0.04
+"""Detail smaller than this is not relief, eye distances."""
 JAW, WIDTH = (172, 397), (234, 454)
 """Mesh points whose distances tell a narrow chin from a broad one."""
-UNDER_NOSE = 2
-BEARD_ZONES = ((175, 199), (164, 164), (150, 136), (379, 365))
-"""Mesh points in the middle of chin, upper lip and both jaws."""
+BEARD_ZONES = ((175, 199), (164,))
+"""Mesh points in the middle of chin and upper lip."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Sitter:
     """(3,) Lab."""
     brow_strength: float
     """How thick and dark the brows are: mean difference from the skin over their region, Lab units."""
+    iris: np.ndarray
+    """(3,) Lab."""
     beard: np.ndarray
     """(T, T) in [0, 1]: where a beard covers the skin."""
     beard_tone: np.ndarray
@@ -41,6 +45,8 @@ class Sitter:
     """(T, T) in [0, 1]: where hair hangs into the face."""
     light: np.ndarray
     """(T, T, 1) log of the soft light and shade on the face."""
+    relief: np.ndarray
+    """(T, T, 1) log of what lies on the skin beyond that light: nose, folds, sockets, without small detail."""
 
 
 def shape_traits(points: np.ndarray) -> np.ndarray:
@@ -57,14 +63,13 @@ def measure(face: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
     lab = to_lab(face)
     soft = blur(lab, 0.012 / layout.pixel)
     skin = skin_tone(face, layout, seen)
-    found = regions(layout)
-    names = list(PARTS)
-    brows = (found[names.index("left_brow")] | found[names.index("right_brow")]) & seen
-    brow, strength = _brows(lab, skin, brows)
+    brow, strength = _brows(lab, skin, seen, layout)
     fringe = _fringe(soft, skin, layout)
-    light = _light(lab, skin, found, seen, layout)
-    beard, beard_tone = _beard(soft, skin, light, layout)
-    return Sitter(skin, brow, strength, beard, beard_tone, fringe, light)
+    light = _light(lab, skin, seen, layout)
+    beard, beard_tone = _beard(soft, skin, light, seen, layout)
+    relief = _relief(face, light, skin, seen, fringe, layout)
+    iris = _iris(lab, seen, layout)
+    return Sitter(skin, brow, strength, iris, beard, beard_tone, fringe, light, relief)
 
 
 def _seen(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
@@ -75,14 +80,30 @@ def _seen(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
     return (area > 0.2 * np.median(area[layout.oval])) & layout.oval
 
 
-def _brows(lab: np.ndarray, skin: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, float]:
+def _brows(lab: np.ndarray, skin: np.ndarray, seen: np.ndarray, layout: Layout) -> tuple[np.ndarray, float]:
+    region = (layout.region(LEFT_BROW) | layout.region(mirrored(LEFT_BROW))) & seen
     colors = lab[region]
     if len(colors) < 16:
         return skin * [0.6, 0.6, 0.6], 10.0
-    # The darker half of the region is brow, apart from the eye's shadow at its rim.
     away = np.clip(skin[0] - colors[:, 0], 0, None)
-    order = np.argsort(-away)[: max(8, len(away) // 5)]
-    return colors[order].mean(0).astype(np.float32), float(away.mean())
+    hair = np.argsort(-away)[: max(8, int(len(away) * 0.4))]
+    return colors[hair].mean(0).astype(np.float32), float(away.mean())
+
+
+def _iris(lab: np.ndarray, seen: np.ndarray, layout: Layout) -> np.ndarray:
+    """The middle tones between the lids: neither the pupil and lashes nor the white.
+
+    Both the eye's white and the light tint everything alike, so the white's tint is taken off.
+    """
+    region = (layout.region(LEFT_EYE) | layout.region(mirrored(LEFT_EYE))) & seen
+    colors = lab[region]
+    if len(colors) < 30:
+        return np.array([25.0, 8.0, 10.0], np.float32)
+    light = colors[:, 0]
+    low, high, white = np.percentile(light, [15, 55, 80])
+    iris = np.median(colors[(light >= low) & (light <= high)], 0)
+    tint = np.median(colors[light >= white], 0)
+    return np.array([iris[0], iris[1] - 0.8 * tint[1], iris[2] - 0.8 * tint[2]], np.float32)
 
 
 def _fringe(soft: np.ndarray, skin: np.ndarray, layout: Layout) -> np.ndarray:
@@ -109,24 +130,22 @@ def _fringe(soft: np.ndarray, skin: np.ndarray, layout: Layout) -> np.ndarray:
     return np.clip(blur(hair, 0.012 / layout.pixel) * ramp(kept, 0.1, 0.6), 0, 1)
 
 
-def _beard(soft: np.ndarray, skin: np.ndarray, light: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Beard: clearly darker than skin in this light, in the lower face, the mouth and its shadow left out.
+def _beard(
+    soft: np.ndarray, skin: np.ndarray, light: np.ndarray, seen: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Beard: clearly darker than skin in this light, where beards grow, on both sides of the face.
 
     Folds and shadows are dark too; a beard is believed as far as chin or upper lip are dark as a whole.
     """
-    points = layout.points
-    v = ((np.arange(layout.size) + 0.5) / layout.size)[:, None]
-    low = ramp(v - points[UNDER_NOSE, 1], -0.02, 0.03) * layout.oval
-    mouth = ndimage.distance_transform_edt(~layout.region(MOUTH)) * layout.pixel
-    low = low * ramp(mouth, 0.015, 0.05)
     expected = float(max(skin[0], 20.0)) * np.exp(0.7 * light[..., 0])
     darker = blur(1 - soft[..., 0] / expected, 0.015 / layout.pixel)
-    zones = [_around(points[list(zone), :2].mean(0), layout) & (low > 0.5) for zone in BEARD_ZONES]
-    chin, lip, left, right = (float(np.median(darker[zone])) if zone.any() else 0.0 for zone in zones)
-    # One dark jaw is a shadow.
-    certain = max(chin, lip, min(left, right))
-    broad = ndimage.grey_opening(darker, footprint=_disc(0.03 / layout.pixel))
-    beard = ramp(blur(broad, 0.02 / layout.pixel), 0.18, 0.40) * low * ramp(np.array(certain), 0.14, 0.30)
+    other = darker[:, ::-1]
+    both = np.where(seen & seen[:, ::-1], np.minimum(darker, other + 0.1), np.where(seen, darker, other))
+    zones = [_around(layout.points[list(zone), :2].mean(0), layout) & (layout.beard > 0.5) for zone in BEARD_ZONES]
+    certain = max(float(np.median(both[zone])) if zone.any() else 0.0 for zone in zones)
+    broad = ndimage.grey_opening(both, footprint=_disc(0.03 / layout.pixel))
+    beard = ramp(blur(broad, 0.02 / layout.pixel), 0.18, 0.40) * layout.beard
+    beard = beard * ramp(np.array(certain), 0.17, 0.32)
     tone = skin * [0.5, 0.5, 0.5]
     dark = beard * ramp(darker, 0.25, 0.5)
     if dark.sum() > 30:
@@ -145,9 +164,9 @@ def _around(centre: np.ndarray, layout: Layout, radius: float = 0.13) -> np.ndar
     return np.hypot(u - centre[0], v - centre[1]) * layout.size * layout.pixel < radius
 
 
-def _light(lab: np.ndarray, skin: np.ndarray, found: np.ndarray, seen: np.ndarray, layout: Layout) -> np.ndarray:
+def _light(lab: np.ndarray, skin: np.ndarray, seen: np.ndarray, layout: Layout) -> np.ndarray:
     """Soft light: lightness of what looks like skin, spread over the rest."""
-    bare = ramp(skin_likeness(lab, skin), 0.1, 0.4) * ~found.any(0) * seen
+    bare = ramp(skin_likeness(lab, skin), 0.1, 0.4) * ~layout.features.any(0) * seen
     if bare.sum() < 50:
         return np.zeros((*lab.shape[:2], 1), np.float32)
     lightness = fill(lab[..., :1], bare, 0.08 / layout.pixel)
@@ -155,6 +174,14 @@ def _light(lab: np.ndarray, skin: np.ndarray, found: np.ndarray, seen: np.ndarra
     return np.clip(light, -0.5, 0.3).astype(np.float32)
 
 
-def seen_rgb(lab: np.ndarray) -> np.ndarray:
-    """Lab to sRGB, for callers that hold measured tones."""
-    return to_rgb(lab)
+def _relief(
+    face: np.ndarray, light: np.ndarray, skin: np.ndarray, seen: np.ndarray, fringe: np.ndarray, layout: Layout
+) -> np.ndarray:
+    """Forms of the face as the light draws them; the places of eyes, brows and mouth are filled from around."""
+    half = resize(face, layout.size // 2)
+    calm = resize(to_lab(smooth(half, CALM / layout.pixel / layout.size * 75))[..., :1], layout.size)
+    bare = seen * ~layout.features.any(0) * (1 - fringe)
+    lightness = np.clip(fill(calm, bare.astype(np.float32), 0.02 / layout.pixel), 5, None)
+    relief = np.log(lightness / max(float(skin[0]), 5.0)) - light
+    shown = blur((seen * (1 - fringe)).astype(np.float32), 0.06 / layout.pixel)[..., None]
+    return (np.clip(relief, -0.45, 0.2) * ramp(shown, 0.5, 1.0)).astype(np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agile3d_agilegan.blend import StyleLayers, draw, trust_in
+from agile3d_agilegan.blend import StyleLayers, draw, kindred_shape, trust_in
 from agile3d_agilegan.config import AgileganConfig
 from agile3d_agilegan.features import take_apart
 from agile3d_agilegan.lay import lay_face
@@ -36,6 +36,8 @@ from agile3d_cli.stylizer import FaceSampler, Progress
 
 FOUND_AT = 256
 """Pictures smaller than this are enlarged before faces are looked for."""
+KINDRED = 0.8
+"""How far the form follows the exemplars most like the sitter, beyond the style's average form."""
 MEASURED = 48
 """Realistic faces on which brows are measured."""
 SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
@@ -77,8 +79,8 @@ class AgileganStylizer:
             _usual_place() if one is None else to_edge(picture, one)
             for picture, one in zip(pictures, found, strict=True)
         ]
-        shapes = np.stack([freed(one) for one in points])
-        shift = symmetric(robust_mean(shapes)) - average
+        shapes = np.stack([symmetric(freed(one)) for one in points])
+        shift = robust_mean(shapes) - average
         layout = Layout(average + shift, self.config.layout)
         parts = []
         for index, (picture, one) in enumerate(zip(pictures, points, strict=True)):
@@ -99,6 +101,7 @@ class AgileganStylizer:
             skins=np.stack([part.skin for part in parts]),
             patches=patches,
             places=places,
+            shapes=shapes - average - shift,
             traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
             trust=trust,
             brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
@@ -144,18 +147,19 @@ class AgileganStylizer:
         sitter = _measure(photo, landmarks, layout)
         traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
         face, tone = draw(sitter, traits, style.layers, layout, self.config)
-        target = self._target(landmarks)
+        target = self._target(landmarks, traits)
         base, bare = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
         return lay_face(base, bare, face, target, layout)
 
-    def _target(self, landmarks: np.ndarray) -> np.ndarray:
+    def _target(self, landmarks: np.ndarray, traits: np.ndarray) -> np.ndarray:
         """Where the landmarks (468, 3) lie in the style, in the photo's pose."""
         style, _ = self._fitted()
         pose = find_pose(landmarks)
         own = pose.lift(landmarks) - style.average
         calm = calm_features(own, style.average)
         own = own + min(self.config.structure, 1.0) * (self.config.exaggeration * calm - own)
-        return pose.place(style.average + own + self.config.structure * style.shift)
+        drawn = style.shift + KINDRED * kindred_shape(style.layers, traits)
+        return pose.place(style.average + own + self.config.structure * drawn)
 
 
 def _as_picture(image: Tensor) -> np.ndarray:

@@ -5,8 +5,6 @@ In: the photo, where its landmarks lie and where they shall lie. Out: the pictur
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,11 +13,10 @@ from scipy.interpolate import RBFInterpolator
 from agile3d_agilegan.config import AgileganConfig
 from agile3d_agilegan.features import skin_likeness
 from agile3d_agilegan.mesh import OVAL
-from agile3d_agilegan.picture import blur, ramp, resize, sample
+from agile3d_agilegan.picture import blur, ramp, sample
+from agile3d_agilegan.smooth import smooth
 from agile3d_agilegan.tone import style_hair, to_lab, to_rgb
 
-FLAT = 0.004
-"""Variance below which the guided filter smooths, for colours in [0, 1]."""
 COARSE = 33
 """Points per side of the grid on which the change of form is computed."""
 
@@ -75,64 +72,6 @@ def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarra
     return sample(photo, np.stack([u, v], -1) + shift.permute(1, 2, 0).numpy())
 
 
-def smooth(photo: np.ndarray, strength: float) -> np.ndarray:
-    """Takes the small detail out of a picture (S, S, 3) and leaves the large forms with firm edges.
-
-    Source: rolling guidance (Zhang et al., 2014): first everything small is blurred away, then the edges of what is
-    left are found again in the photo. Last, Kuwahara's filter with soft weights (Papari et al., 2007) makes them firm.
-    """
-    if strength <= 0:
-        return photo
-    size = photo.shape[0]
-    picture = _tensor(photo)
-    guide = _tensor(blur(photo, strength * size / 75))
-    for _ in range(4):
-        guide = _guided(picture, guide, max(1, round(strength * size / 40)))
-    # The edges found again may overshoot and glow.
-    near = 2 * max(1, round(size / 128)) + 1
-    highest = F.max_pool2d(picture, near, 1, near // 2)
-    lowest = -F.max_pool2d(-picture, near, 1, near // 2)
-    guide = guide.clamp(lowest, highest)
-    for _ in range(2):
-        guide = _kuwahara(guide, max(1, round(strength * size / 110)))
-    return guide[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def _tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].float()
-
-
-def _box(values: torch.Tensor, radius: int) -> torch.Tensor:
-    side = 2 * radius + 1
-    padded = F.pad(values, [radius] * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
-
-
-def _guided(picture: torch.Tensor, guide: torch.Tensor, radius: int) -> torch.Tensor:
-    """Guided filter (He et al., 2010), each colour guided by its own."""
-    mean_guide, mean_picture = _box(guide, radius), _box(picture, radius)
-    spread = _box(guide * guide, radius) - mean_guide**2
-    together = _box(guide * picture, radius) - mean_guide * mean_picture
-    slope = together / (spread + FLAT)
-    return _box(slope, radius) * guide + _box(mean_picture - slope * mean_guide, radius)
-
-
-def _kuwahara(picture: torch.Tensor, radius: int) -> torch.Tensor:
-    """Each pixel becomes the mean of those of the windows around it that vary least."""
-    padded = F.pad(picture, [radius] * 4, mode="replicate")
-    means = _box(_box(padded, radius), max(1, radius // 2))
-    spread = (_box(_box(padded**2, radius), max(1, radius // 2)) - means**2).sum(1, keepdim=True).clamp_min(0)
-    height, width = picture.shape[-2:]
-    total, weight = torch.zeros_like(picture), torch.zeros_like(picture[:, :1])
-    for turn in range(8):
-        dx = radius + round(radius * math.cos(turn * math.pi / 4))
-        dy = radius + round(radius * math.sin(turn * math.pi / 4))
-        part = (spread[..., dy : dy + height, dx : dx + width] + 5e-4) ** -3
-        total = total + part * means[..., dy : dy + height, dx : dx + width]
-        weight = weight + part
-    return total / weight
-
-
 def globally(photo: np.ndarray, palette: np.ndarray, config: AgileganConfig) -> np.ndarray:
     """A picture without a found face: smoothed, and its lightness and colours moved towards the exemplars' spread.
 
@@ -145,8 +84,3 @@ def globally(photo: np.ndarray, palette: np.ndarray, config: AgileganConfig) -> 
     mean, deviation = lab.mean((0, 1)), lab.std((0, 1)) + 1.0
     matched = (lab - mean) / deviation * (0.5 * deviation + 0.5 * palette[1]) + 0.5 * mean + 0.5 * palette[0]
     return to_rgb(lab + 0.5 * config.color * (matched - lab))
-
-
-def fit_size(picture: np.ndarray, size: int) -> np.ndarray:
-    """The picture at another size."""
-    return resize(picture, size)

@@ -50,7 +50,7 @@ def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: A
     light = float(np.clip(own[0] * gain, palette[:, 0].min(), palette[:, 0].max()))
     weight = np.exp(-(((palette[:, 0] - light) / 10) ** 2)) + 1e-6
     typical = weight @ palette / weight.sum()
-    target = np.array([light, *(0.45 * own[1:] + 0.55 * typical[1:])])
+    target = np.array([light, *(0.6 * own[1:] + 0.4 * typical[1:])])
     return own + config.color * (target - own)
 
 
@@ -58,6 +58,12 @@ def style_hair(own: np.ndarray, config: AgileganConfig) -> np.ndarray:
     """Hair, brow and beard colours (..., 3) Lab: purer and with deeper darks, as painted volumes have them."""
     light = own[..., :1]
     # Nearly black photographed hair is mostly haze.
-    deeper = light - 6 * np.exp(-(((light - 25) / 18) ** 2)) + 5 * np.exp(-(((light - 75) / 18) ** 2))
-    target = np.concatenate([deeper, own[..., 1:] * 1.2], -1)
+    deeper = light - 6 * np.exp(-(((light - 25) / 18) ** 2)) + 7 * np.exp(-(((light - 65) / 20) ** 2))
+    target = np.concatenate([deeper, _purer(own[..., 1:])], -1)
     return own + config.color * (target - own)
+
+
+def _purer(chroma: np.ndarray) -> np.ndarray:
+    """Colour of hair (..., 2) made stronger, the weak more than the strong."""
+    strength = np.hypot(chroma[..., :1], chroma[..., 1:])
+    return chroma * (1 + 0.35 * np.exp(-((strength / 30) ** 2)))
