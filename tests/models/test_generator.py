@@ -1,0 +1,225 @@
+"""The generator as a whole: determinism, configuration, model files, style differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from agile3d_cli import camera
+from agile3d_cli.bundle import Model, write_model
+from agile3d_cli.errors import ConfigError, MissingError, RefusedError
+from agile3d_cli.models.backbone import Mapping
+from agile3d_cli.models.checkpoints import architecture, generator_tensors, load_base
+from agile3d_cli.models.config import (
+    EG3D_FFHQ_512,
+    DeformationConfig,
+    FocusConfig,
+    GeneratorConfig,
+    SuperresolutionConfig,
+)
+from agile3d_cli.models.generator import TriplaneGenerator, mean_style
+from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
+from agile3d_cli.prior.config import MINI
+
+MICRO = GeneratorConfig(
+    z_dim=6,
+    w_dim=8,
+    label_dim=0,
+    normalize_z=False,
+    plane_size=16,
+    plane_channels=4,
+    plane_axes="xy_xz_zy",
+    channel_base=128,
+    channel_max=8,
+    decoder_hidden=8,
+    feature_channels=3,
+    mean_planes=True,
+    bias_maps=8,
+    focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
+    deformation=DeformationConfig(shapes=2, expressions=((0.5, -1.0),), grid=8, inverse_grid=10),
+)
+CONDITIONED = dataclasses.replace(
+    MICRO, label_dim=25, normalize_z=True, mean_planes=False, deformation=DeformationConfig()
+)
+
+
+def made(config: GeneratorConfig, seed: int = 0) -> TriplaneGenerator:
+    torch.manual_seed(seed)
+    generator = TriplaneGenerator(config)
+    with torch.no_grad():
+        generator.deformation.basis.normal_(0, 0.005)
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("mean_planes", "bias_map", "noise_strength")):
+                parameter.normal_(0, 0.1)
+    return generator.eval().requires_grad_(False)
+
+
+def points(count: int = 300) -> torch.Tensor:
+    return torch.rand(1, count, 3, generator=torch.Generator().manual_seed(3)) - 0.5
+
+
+def written(tmp_path: Path, generator: TriplaneGenerator, landmarks: torch.Tensor | None) -> Path:
+    path = tmp_path / "micro.safetensors"
+    model = Model("micro", architecture(generator.config), generator_tensors(generator, landmarks), license="MIT")
+    write_model(path, model)
+    return path
+
+
+@pytest.mark.parametrize("config", [MICRO, CONDITIONED])
+def test_nothing_is_remembered_between_calls(config: GeneratorConfig) -> None:
+    generator = made(config)
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    label = camera.portrait_label(0.2).expand(2, -1) if config.label_dim else None
+    first = generator.from_latent(z, label)
+    found = generator.field(first, points().expand(2, -1, -1))
+    generator.from_latent(-z, label)
+    generator.field(first[:1], points())
+    again = generator.field(generator.from_latent(z, label), points().expand(2, -1, -1))
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_a_batch_is_its_members() -> None:
+    generator = made(MICRO)
+    z = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    together = generator.from_latent(z)
+    for k in range(3):
+        alone = generator.from_latent(z[k : k + 1])
+        torch.testing.assert_close(together[k : k + 1].planes, alone.planes, rtol=0, atol=1e-5)
+        torch.testing.assert_close(together[k : k + 1].backward, alone.backward, rtol=0, atol=1e-6)
+
+
+def test_field_is_empty_outside_the_box() -> None:
+    generator = made(MICRO)
+    density, _ = generator.field(generator.from_latent(torch.zeros(1, 6)), 1.4 * points(2000))
+    outside = (1.4 * points(2000)).abs().amax(-1) >= 0.5
+    assert outside.any() and not density[outside].any() and (density[~outside] > 0).all()
+
+
+def test_a_displacement_moves_the_field() -> None:
+    # The same shift of space everywhere: the field of the shifted subject is the field, shifted.
+    generator = made(MICRO)
+    z, shift = torch.zeros(1, 6), torch.tensor([0.0, 0.02, 0.01])
+    weights = torch.zeros(1, 3)
+    ws = generator.mapping(z)
+    still = generator.subject(ws, weights)
+    moved = generator.subject(ws, weights, shift[None, :, None, None, None].expand(1, 3, 8, 8, 8))
+    inner = 0.8 * points()
+    for a, b in zip(generator.field(still, inner), generator.field(moved, inner + shift), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_truncation_goes_from_the_average_to_the_code() -> None:
+    torch.manual_seed(0)
+    mapping = Mapping(CONDITIONED)
+    mapping.w_avg.normal_()
+    z, label = torch.randn(1, 6), camera.portrait_label()[None]
+    full = mapping(z, label)
+    torch.testing.assert_close(mapping(z, label, 0.0), mapping.w_avg.expand_as(full))
+    half = mapping(z, label, 0.5, cutoff=2)
+    torch.testing.assert_close(half[:, :2], (full[:, :2] + mapping.w_avg) / 2)
+    assert torch.equal(half[:, 2:], full[:, 2:])
+    # A conditioned network sees only z's direction.
+    torch.testing.assert_close(mapping(3 * z, label), full)
+
+
+def test_mean_style_is_the_mean() -> None:
+    generator = made(MICRO)
+    z = torch.randn(64, 6, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(mean_style(generator, 64, 5), generator.mapping(z)[:, 0].mean(0))
+
+
+@pytest.mark.parametrize("config", [MINI, MICRO, CONDITIONED, EG3D_FFHQ_512])
+def test_configuration_round_trip(config: GeneratorConfig) -> None:
+    import json
+
+    assert GeneratorConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_odd_configurations_are_refused() -> None:
+    data = MICRO.to_dict()
+    with pytest.raises(ConfigError, match="wings"):
+        GeneratorConfig.from_dict(data | {"wings": 2})
+    with pytest.raises(ConfigError, match="z_dim"):
+        GeneratorConfig.from_dict({key: value for key, value in data.items() if key != "z_dim"})
+    for change in ({"plane_size": 48}, {"plane_axes": "yz"}, {"near": 4.0}, {"z_dim": 2}):
+        with pytest.raises(ConfigError):
+            dataclasses.replace(MICRO, **change)
+    with pytest.raises(ConfigError, match="doubles"):
+        SuperresolutionConfig(entry=64, sizes=(256,), channels=(8,))
+    with pytest.raises(ConfigError, match="channel counts"):
+        SuperresolutionConfig(entry=64, sizes=(128,))
+
+
+def test_model_file_round_trip(tmp_path: Path) -> None:
+    generator, landmarks = made(MICRO), torch.rand(468, 3)
+    base = load_base(str(written(tmp_path, generator, landmarks)))
+    assert base.landmarks is not None and torch.equal(base.landmarks, landmarks)
+    assert base.generator.config == MICRO and base.reference.name == "micro" and len(base.reference.sha256) == 64
+    assert not any(parameter.requires_grad for parameter in base.generator.parameters())
+    # Half precision on disk: 11 significant bits of every tensor.
+    for name, value in base.generator.state_dict().items():
+        torch.testing.assert_close(value, generator.state_dict()[name], rtol=2**-11, atol=1e-7)
+
+
+def test_model_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    generator = made(MICRO)
+    tensors, plan = generator_tensors(generator, None), architecture(MICRO)
+    without = {name: value for name, value in tensors.items() if name != "mapping.w_avg"}
+    cases: list[tuple[dict, dict]] = [
+        ({**plan, "kind": "poem"}, tensors),
+        ({**plan, "wings": 2}, tensors),
+        ({**plan, "focus": {"strength": 1.0}}, tensors),
+        ({**plan, "deformation": {"wings": 2, "expressions": []}}, tensors),
+        ({**plan, "plane_size": 32}, tensors),
+        (plan, without),
+        (plan, tensors | {"more": torch.zeros(2)}),
+    ]
+    for number, (fields, values) in enumerate(cases):
+        path = tmp_path / f"bad{number}.safetensors"
+        write_model(path, Model("bad", fields, values))
+        with pytest.raises(RefusedError, match="bad"):
+            load_base(str(path))
+    with pytest.raises(MissingError):
+        load_base("nosuchmodel")
+
+
+def test_style_difference_round_trip() -> None:
+    base = made(MICRO)
+    difference = StyleDifference(
+        {"backbone.mean_planes": 0.1 * torch.randn(3, 4, 16, 16)}, 0.01 * torch.randn(3, 8, 8, 8)
+    )
+    back = read_difference(difference.tensors(), base, "mine")
+    assert set(back.weights) == set(difference.weights)
+    for a, b in ((back.weights, difference.weights), ({"d": back.displacement}, {"d": difference.displacement})):
+        for name in a:
+            assert torch.equal(a[name], b[name].half().float())
+    full, half = stylized(base, back), stylized(base, back, 0.5)
+    change = back.weights["backbone.mean_planes"]
+    torch.testing.assert_close(full.backbone.mean_planes - base.backbone.mean_planes, change)
+    torch.testing.assert_close(half.backbone.mean_planes - base.backbone.mean_planes, 0.5 * change)
+    # The base itself is left as it was, and nothing else differs.
+    same = [name for name, value in full.state_dict().items() if torch.equal(value, base.state_dict()[name])]
+    assert set(base.state_dict()) - set(same) == {"backbone.mean_planes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weights.backbone.mean_planes", torch.zeros(3, 4, 8, 8)),
+        ("weights.backbone.wings", torch.zeros(3)),
+        ("weights.deformation.basis", torch.zeros(3, 3, 8, 8, 8)),
+        ("displacement", torch.zeros(3, 9, 9, 9)),
+        ("backbone.mean_planes", torch.zeros(3, 4, 16, 16)),
+    ],
+)
+def test_differences_that_do_not_fit_are_refused(name: str, value: torch.Tensor) -> None:
+    with pytest.raises(RefusedError, match="mine"):
+        read_difference({name: value}, made(MICRO), "mine")
+
+
+def test_only_deforming_generators_take_a_displacement() -> None:
+    with pytest.raises(RefusedError, match="displacement"):
+        read_difference({"displacement": torch.zeros(3, 8, 8, 8)}, made(CONDITIONED), "mine")
