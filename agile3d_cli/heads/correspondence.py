@@ -69,7 +69,7 @@ def trilinear(normalised: np.ndarray, grid: int) -> sparse.csr_matrix:
 
 def second_differences(grid: int) -> sparse.csr_matrix:
     """Stacked second differences of a (grid, grid, grid) field along its three axes."""
-    line = sparse.diags([1, -2, 1], [0, 1, 2], shape=(grid - 2, grid))
+    line = sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(grid - 2, grid))
     one = sparse.identity(grid)
     return sparse.vstack(
         [

