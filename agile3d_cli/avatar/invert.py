@@ -27,6 +27,8 @@ from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
+FACE_CENTRE, FACE_WIDTH = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
+"""Where on the mean head density is held most, and how far around it, world units."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Latent:
     residual: Tensor | None
     """(1, 3, C, S, S) what is painted onto the planes."""
 
-    def subject(self, generator: TriplaneGenerator, displacement: Tensor | None = None, residual: float = 1.0) -> Subject:
+    def subject(
+        self, generator: TriplaneGenerator, displacement: Tensor | None = None, residual: float = 1.0
+    ) -> Subject:
         """The head of this latent in ``generator``, the base or a stylized copy of it.
 
         Args:
@@ -51,8 +55,10 @@ class Latent:
             residual: share of the painted part.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
-        parts = [d for d in (self.displacement, displacement) if d is not None]
-        subject = generator.subject(self.ws, weights, sum(parts) if parts else None)
+        moved = self.displacement
+        if displacement is not None:
+            moved = displacement if moved is None else moved + displacement
+        subject = generator.subject(self.ws, weights, moved)
         if self.residual is None or residual == 0:
             return subject
         return Subject(subject.planes + residual * self.residual, subject.backward)
@@ -211,7 +217,8 @@ def _compare(
         density, _ = _field(generator, subject, origin, direction, coarse)
         jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
         depths = importance_depths(coarse, interval_weights(density, coarse), config.fine, jitter)
-    points = generator.to_canonical(subject, (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2))
+    world = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
+    points = generator.to_canonical(subject, world)
     density, features = generator.canonical_field(subject.planes, points)
     pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
     alpha, weight = target.alpha[picked], target.weight[picked]
@@ -239,7 +246,8 @@ def _density_change(
     axes = generator.config.plane_axes
     with torch.no_grad():
         before = generator.decoder.raw(plane_features(planes, place, axes))[..., 0]
-        face = torch.exp(-((points - points.new_tensor([0, 0, 0.25])) / points.new_tensor([0.14, 0.17, 0.2])).square().sum(-1))
+        centre, width = points.new_tensor(FACE_CENTRE), points.new_tensor(FACE_WIDTH)
+        face = torch.exp(-((points - centre) / width).square().sum(-1))
         weight = (0.03 + face) * (0.1 + shares)
     after = generator.decoder.raw(plane_features(planes + residual, place, axes))[..., 0]
     return (weight * (after - before).abs()).mean()

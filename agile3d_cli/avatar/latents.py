@@ -95,5 +95,5 @@ def load_head(portrait: Path, device: torch.device) -> GeneratorHead:
         if stored.style.bundle is None:
             raise RefusedError(f"{portrait} does not hold its style {stored.style.name!r}; make it anew.")
         style = open_style(stored.style.bundle, base)
-    settings = stored.settings
-    return build_head(latent, base, style, *(float(settings.get(dial, 1.0)) for dial in ("identity", "structure", "color")))
+    dials = (float(stored.settings.get(dial, 1.0)) for dial in ("identity", "structure", "color"))
+    return build_head(latent, base, style, *dials)

@@ -78,7 +78,7 @@ def fit_shape(deformation: Deformation, landmarks: Tensor, mean: Tensor, label: 
 
 
 def landmarks_of(base: BaseModel, z: Tensor, label: Tensor) -> Tensor:
-    """Exact landmarks (468, 3) of a latent z (1, z_dim) seen by a label (25,): u, v and relative depth, crop fractions."""
+    """Exact landmarks (468, 3) of a latent z (1, z_dim) seen by a label (25,): u, v, relative depth; crop fractions."""
     points = landmark_points(base, z)
     place = camera.project(label[None], points[None])[0]
     focal = camera.split_label(label)[1][0, 0]

@@ -25,7 +25,7 @@ FACE = (0.25, 0.8, 0.25, 0.75)
 
 
 def embedding(image: Tensor, five: Tensor | None) -> Tensor | None:
-    """Identity embedding (1, 128) of a picture (3, S, S); landmarks are looked for where ``five`` (5, 2) is not given."""
+    """Identity embedding (1, 128) of a picture (3, S, S); without ``five`` (5, 2) the landmarks are looked for."""
     if five is None:
         faces = find_faces(to_array(image), FaceConfig())
         if not faces:
@@ -54,7 +54,9 @@ def measure(head: Head, plain: Head, face: AlignedFace) -> scores.Scores:
     return scores.Scores(
         identity=identity,
         view_identity=scores.view_identity(torch.cat(known)) if len(known) == len(embeddings) else None,
-        view_consistency=scores.view_consistency(views.image[:2], views.alpha[:2], views.depth[:2], labels[:2].to(views.image)),
+        view_consistency=scores.view_consistency(
+            views.image[:2], views.alpha[:2], views.depth[:2], labels[:2].to(views.image)
+        ),
         relief=_relief(front, plain.render(face.label[None], SIZE, 1.0)),
     )
 

@@ -66,7 +66,8 @@ class GeneratorHead:
     def _view(self, label: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         origins, directions = camera.rays(label, size, size)
         colour = torch.zeros(size * size, 3).to(label)
-        alpha, depth = torch.zeros(size * size).to(label), torch.full((size * size,), self._generator.config.far).to(label)
+        alpha = torch.zeros(size * size).to(label)
+        depth = torch.full((size * size,), self._generator.config.far).to(label)
         for start in range(0, size * size, RAYS):
             block = slice(start, start + RAYS)
             self._rays(origins[0, block], directions[0, block], colour[block], alpha[block], depth[block])
@@ -98,7 +99,8 @@ class GeneratorHead:
     def _make_guide(self) -> Tensor:
         """Density on a regular grid (1, 1, G, G, G) indexed [z, y, x], zero away from the head."""
         few = GUIDE // GUIDE_COARSE
-        coarse = self._grid_density(_nodes(few, self.box, self._subject.planes).reshape(-1, 3)).reshape(1, 1, few, few, few)
+        coarse = self._grid_density(_nodes(few, self.box, self._subject.planes).reshape(-1, 3))
+        coarse = coarse.reshape(1, 1, few, few, few)
         near = F.max_pool3d((coarse > 1).float(), 3, 1, 1)
         wanted = F.interpolate(near, size=(GUIDE, GUIDE, GUIDE), mode="trilinear", align_corners=True).reshape(-1) > 0
         guide = torch.zeros(GUIDE**3).to(self._subject.planes)

@@ -55,7 +55,8 @@ class SkinPainter:
         p = self._p
         ages = {"young": max(0.0, 1 - 2 * p.age), "middleage": 1 - abs(2 * p.age - 1), "old": max(0.0, 2 * p.age - 1)}
         shade = "dark" if p.tone > 0.72 else "light"
-        total, weight = np.zeros((), np.float32), 0.0
+        total: np.ndarray = np.zeros((), np.float32)
+        weight = 0.0
         for sex, share in (("male", p.male), ("female", 1 - p.male)):
             for age, amount in ages.items():
                 names = [n for n in kit.skins if n.startswith(f"{age}_{shade}skinned_{sex}_")]

@@ -25,8 +25,10 @@ def fit_stylizer(
         MissingError: no such plugin, or a broken one.
     """
     plugin = choose_stylizer(name)
-    config = plugin.description.config()
-    stylizer = plugin.description.build(config)
+    description = plugin.description
+    assert description is not None, "a chosen stylizer could be loaded"
+    config = description.config()
+    stylizer = description.build(config)
     stylizer.fit(exemplars.images, faces, progress, seed)
-    card = {"name": name, "version": plugin.version, "config": asdict(config)}
-    return stylizer, plugin.description, card
+    card: dict[str, object] = {"name": name, "version": plugin.version, "config": asdict(config)}
+    return stylizer, description, card

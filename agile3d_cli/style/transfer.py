@@ -46,10 +46,8 @@ def transfer(
     generator = stylized(base.generator, zero).requires_grad_(False)
     trained = _trained(generator)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    groups = [
-        {"params": [p.requires_grad_(True)], "base": config.rate if name.endswith("mean_planes") else config.output_rate}
-        for name, p in trained.items()
-    ]
+    rates = {name: config.rate if name.endswith("mean_planes") else config.output_rate for name in trained}
+    groups = [{"params": [p.requires_grad_(True)], "base": rates[name]} for name, p in trained.items()]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
     first = read_state(state, trained, optimizer, rng)
@@ -59,7 +57,7 @@ def transfer(
             group["lr"] = group["base"] * min(1.0, (step + 1) / 20) * (1 - 0.9 * step / config.steps)
         terms = _terms(generator, base, pairs, displacement, trained, start, config, rng)
         optimizer.zero_grad()
-        sum(terms.values()).backward()
+        sum(terms.values(), torch.zeros(())).backward()
         optimizer.step()
         recent.append({name: float(value.detach()) for name, value in terms.items()})
         progress("transfer", (step + 1) / config.steps)
@@ -110,9 +108,11 @@ def _terms(
     with torch.no_grad():
         before = base.generator.backbone(ws)
         held = base.generator.decoder.raw(_features(base.generator, before, points))[..., 0]
-    change = trained["backbone.mean_planes"] - start["backbone.mean_planes"] if "backbone.mean_planes" in trained else None
-    smooth = sum(change.diff(dim=d).square().mean() for d in (-1, -2)) if change is not None else colour.new_zeros(())
-    edges = sum((image.diff(dim=d) - wanted.diff(dim=d)).abs().mean() for d in (-1, -2))
+    smooth = edges = colour.new_zeros(())
+    if "backbone.mean_planes" in trained:
+        change = trained["backbone.mean_planes"] - start["backbone.mean_planes"]
+        smooth = sum((change.diff(dim=d).square().mean() for d in (-1, -2)), smooth)
+    edges = sum(((image.diff(dim=d) - wanted.diff(dim=d)).abs().mean() for d in (-1, -2)), edges)
     return {
         "colour": (image - wanted).abs().mean(),
         "edges": config.edges * edges,
