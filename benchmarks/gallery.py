@@ -48,11 +48,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     base = load_base("mini")
     style = None if args.style == "none" else open_style(read_style(find_file(args.style, "style")), base)
+    config = FaceConfig(template=base.framing)
     photos, portraits, rows, started = [], [], [], time.perf_counter()
     unseen = 0
     for path in sorted(args.photos.glob("*.jpg"))[: args.count]:
-        face, _ = load_face(path, FaceConfig())
-        latent = invert(face, base, InvertConfig(paint_steps=args.refine), FaceConfig().wide, lambda share: None)
+        face, _ = load_face(path, config)
+        latent = invert(face, base, InvertConfig(paint_steps=args.refine), config.wide, lambda share: None)
         head = build_head(latent, base, style, args.identity, 1.0, 1.0)
         wide = camera.portrait_label(0.55, 0.0, camera.FOCAL * 0.62)
         views = head.render(torch.stack([face.label, wide]), CELL, 1.0).image

@@ -127,6 +127,9 @@ class InvertConfig:
     paint_steps: int = 150
     """Steps of the residual on the planes."""
     paint_rate: float = 0.04
+    bulk: int = 24
+    """Edge of the coarse planes."""
+    bulk_rate: float = 0.02
     rays: int = 2048
     """Pixels compared in one step."""
     coarse: int = 28

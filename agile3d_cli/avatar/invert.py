@@ -27,6 +27,8 @@ from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
+FACE_CENTRE, FACE_SIZE = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
+"""Where the density is held most, world units."""
 FACE_CENTRE, FACE_WIDTH = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
 """Where on the mean head density is held most, and how far around it, world units."""
 
@@ -41,27 +43,29 @@ class Latent:
     """(1, num_ws, w_dim)."""
     displacement: Tensor | None
     """(1, 3, G, G, G) the person's own part of the deformation."""
-    residual: Tensor | None
-    """(1, 3, C, S, S) what is painted onto the planes."""
+    paint: Tensor | None
+    """(1, 3, C, S, S) added to the planes where colours are read: what the photo shows, on the surface as it is."""
+    bulk: Tensor | None
+    """(1, 3, C, B, B) coarse planes added everywhere: the outline of hair and ears. Too coarse to make specks."""
 
     def subject(
-        self, generator: TriplaneGenerator, displacement: Tensor | None = None, residual: float = 1.0
+        self, generator: TriplaneGenerator, displacement: Tensor | None = None, identity: float = 1.0
     ) -> Subject:
         """The head of this latent in ``generator``, the base or a stylized copy of it.
 
         Args:
             generator: where to decode.
             displacement: a style's own part of the deformation.
-            residual: share of the painted part.
+            identity: share of what was painted and of the coarse planes.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
         moved = self.displacement
         if displacement is not None:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
-        if self.residual is None or residual == 0:
+        if self.paint is None or self.bulk is None or identity == 0:
             return subject
-        return Subject(subject.planes + residual * self.residual, subject.backward)
+        return _painted(subject, identity * self.paint, identity * self.bulk)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,10 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     z = _search(base.generator, shape, target, config, rng, lambda share: progress(0.5 * share))
     with torch.no_grad():
         ws = base.generator.mapping(z, None)
-    latent = Latent(z, ws, None if shape is None else shape.displacement, None)
-    residual = _paint(base.generator, latent, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
-    return Latent(z, ws, latent.displacement, residual)
+    latent = Latent(z, ws, None if shape is None else shape.displacement, None, None)
+    if config.paint_steps == 0:
+        return latent
+    return _paint(base.generator, latent, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
 
 
 def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
@@ -171,28 +176,34 @@ def _paint(
     config: InvertConfig,
     rng: torch.Generator,
     progress: Progress,
-) -> Tensor | None:
-    """Residual planes: colour everywhere, density only where the outline demands it."""
-    if config.paint_steps == 0:
-        return None
+) -> Latent:
+    """Adds fine planes for colour alone and coarse ones for the outline; the backbone runs only once."""
     with torch.no_grad():
         subject = latent.subject(generator)
-    residual = torch.zeros_like(subject.planes, requires_grad=True)
-    optimizer = torch.optim.Adam([residual], lr=config.paint_rate, betas=(0.9, 0.98))
+    paint = torch.zeros_like(subject.planes, requires_grad=True)
+    bulk = torch.zeros(*paint.shape[:3], config.bulk, config.bulk, device=paint.device, requires_grad=True)
+    groups = [{"params": [paint], "base": config.paint_rate}, {"params": [bulk], "base": config.bulk_rate}]
+    optimizer = torch.optim.Adam(groups, lr=config.paint_rate, betas=(0.9, 0.98))
     for step in range(config.paint_steps):
-        share = step / config.paint_steps
-        optimizer.param_groups[0]["lr"] = config.paint_rate * (1 - 0.85 * share)
-        picked = _draw(target, config.rays, rng)
-        painted = Subject(subject.planes + residual, subject.backward)
-        loss, points, weights = _compare(generator, painted, target, picked, config, rng)
-        loss = loss + config.hold * _density_change(generator, subject.planes, residual, points, weights)
-        smooth = sum(residual.diff(dim=d).square().mean() for d in (-1, -2))
-        loss = loss + config.smooth * smooth + config.small * residual.square().mean()
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * (1 - 0.85 * step / config.paint_steps)
+        painted = _painted(subject, paint, bulk)
+        loss, points, shares = _compare(generator, painted, target, _draw(target, config.rays, rng), config, rng)
+        loss = loss + config.hold * _density_change(generator, subject.planes, painted.planes, points, shares)
+        loss = loss + config.smooth * sum(paint.diff(dim=d).square().mean() for d in (-1, -2))
+        loss = loss + config.small * (paint.square().mean() + bulk.square().mean())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / config.paint_steps)
-    return residual.detach()
+    return Latent(latent.z, latent.ws, latent.displacement, paint.detach(), bulk.detach())
+
+
+def _painted(subject: Subject, paint: Tensor, bulk: Tensor) -> Subject:
+    size = subject.planes.shape[-1]
+    smooth = F.interpolate(bulk.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
+    planes = subject.planes + smooth.unflatten(0, bulk.shape[:2])
+    return Subject(planes, subject.backward, planes + paint)
 
 
 def _draw(target: _Target, count: int, rng: torch.Generator) -> Tensor:
@@ -219,7 +230,7 @@ def _compare(
         depths = importance_depths(coarse, interval_weights(density, coarse), config.fine, jitter)
     world = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
     points = generator.to_canonical(subject, world)
-    density, features = generator.canonical_field(subject.planes, points)
+    density, features = generator.canonical_field(subject.planes, points, subject.paint)
     pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
     alpha, weight = target.alpha[picked], target.weight[picked]
     colour = pixels.colour[0] + (1 - pixels.alpha[0])[:, None] * config.background
@@ -239,15 +250,22 @@ def _field(
 
 
 def _density_change(
-    generator: TriplaneGenerator, planes: Tensor, residual: Tensor, points: Tensor, shares: Tensor
+    generator: TriplaneGenerator, before: Tensor, after: Tensor, points: Tensor, shares: Tensor
 ) -> Tensor:
-    """How much the residual moves the decoder's density output, weighted by what is seen and by being face."""
+    """How much planes ``after`` move the decoder's density output against ``before``, in the face above all.
+
+    Args:
+        generator: its decoder and space.
+        before: (1, 3, C, S, S).
+        after: the same.
+        points: (1, P, 3) canonical.
+        shares: (1, P) of the points in what is seen.
+    """
     place = generator.deformation.focus.forward(points)
     axes = generator.config.plane_axes
     with torch.no_grad():
-        before = generator.decoder.raw(plane_features(planes, place, axes))[..., 0]
-        centre, width = points.new_tensor(FACE_CENTRE), points.new_tensor(FACE_WIDTH)
-        face = torch.exp(-((points - centre) / width).square().sum(-1))
-        weight = (0.03 + face) * (0.1 + shares)
-    after = generator.decoder.raw(plane_features(planes + residual, place, axes))[..., 0]
-    return (weight * (after - before).abs()).mean()
+        held = generator.decoder.raw(plane_features(before, place, axes))[..., 0]
+        away = (points - points.new_tensor(FACE_CENTRE)) / points.new_tensor(FACE_SIZE)
+        weight = (0.03 + torch.exp(-away.square().sum(-1))) * (0.1 + shares)
+    moved = generator.decoder.raw(plane_features(after, place, axes))[..., 0]
+    return (weight * (moved - held).abs()).mean()

@@ -77,7 +77,7 @@ def make_avatar(photo: Path, output: Path, config: ApplyConfig, progress: Progre
         base = load_base(DEFAULT_BASE if bundle is None else bundle.base.name, device)
         style = None if bundle is None else open_style(bundle, base)
     with _stage("face", seconds):
-        face_config = FaceConfig(estimator=config.pose)
+        face_config = FaceConfig(estimator=config.pose, template=base.framing)
         face, notes = load_face(photo, face_config, config.face)
     _make_folder(output)
     with _stage("inversion", seconds):

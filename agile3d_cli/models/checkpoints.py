@@ -33,6 +33,11 @@ class BaseModel:
     reference: BaseReference
     licenses: tuple[LicenseNote, ...]
 
+    @property
+    def framing(self) -> str:
+        """Whose average face photos are framed by, see ``FaceConfig.template``: the heads this generator makes."""
+        return "standard" if self.landmarks is None else "mini"
+
 
 def generator_tensors(generator: TriplaneGenerator, landmarks: Tensor | None) -> dict[str, Tensor]:
     """What a model file holds, half precision."""

@@ -28,9 +28,8 @@ class Subject:
     """(N, 3, C, S, S)."""
     backward: Tensor | None
     """(N, 3, I, I, I) displacement into canonical space, or None where the generator has no deformation."""
-
-    def __getitem__(self, index: slice) -> Subject:
-        return Subject(self.planes[index], None if self.backward is None else self.backward[index])
+    paint: Tensor | None = None
+    """(N, 3, C, S, S) planes that colours are read from instead, or None: what is painted moves no surface."""
 
 
 class TriplaneGenerator(nn.Module):
@@ -75,7 +74,7 @@ class TriplaneGenerator(nn.Module):
         Outside the box the density is zero.
         """
         inside = points.abs().amax(-1) < self.config.box / 2
-        density, features = self.canonical_field(subject.planes, self.to_canonical(subject, points))
+        density, features = self.canonical_field(subject.planes, self.to_canonical(subject, points), subject.paint)
         return density * inside, features
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:
@@ -84,10 +83,13 @@ class TriplaneGenerator(nn.Module):
             return points
         return self.deformation.to_canonical(points, subject.backward)
 
-    def canonical_field(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    def canonical_field(self, planes: Tensor, points: Tensor, paint: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``field`` at points already in the planes' space."""
         normalised = self.deformation.focus.forward(points)
-        return self.decoder(plane_features(planes, normalised, self.config.plane_axes))
+        density, features = self.decoder(plane_features(planes, normalised, self.config.plane_axes))
+        if paint is not None:
+            features = self.decoder(plane_features(paint, normalised, self.config.plane_axes))[1]
+        return density, features
 
     def from_latent(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Subject:
         """Subjects of latents (N, z_dim)."""

@@ -40,11 +40,11 @@ class TrainConfig:
     """One training run; every value is written into the model's card."""
 
     batch: int = 8
-    points: int = 2048
+    points: int = 4096
     """Solid points a subject and step; empty ones come on top."""
-    steps: int = 5000
+    steps: int = 3700
     warmup: int = 100
-    rate: float = 2.5e-3
+    rate: float = 3.5e-3
     """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""
     decoder_rate: float = 2.5e-3
     mean_rate: float = 1.2e-2

@@ -40,12 +40,14 @@ class PointBatch:
     """(B, S) 1 for points behind the hit, which are opaque; nothing is known of those in front."""
     empty: Tensor
     """(B, E, 3) empty points."""
+    inside: Tensor
+    """(B, I, 3) opaque points deep inside the head, without a colour."""
 
 
 class HeadPoints:
     """All shards of a folder in memory; the last ``held_out`` subjects are kept for judging."""
 
-    def __init__(self, folder: Path, generator: TriplaneGenerator, held_out: int = 50):
+    def __init__(self, folder: Path, generator: TriplaneGenerator, interior: Tensor, held_out: int = 50):
         shards = [load_file(path) for path in sorted(folder.glob("heads-*.safetensors"))]
         if not shards:
             raise FileNotFoundError(f"{folder} holds no heads-*.safetensors; run prior.subjects first")
@@ -53,7 +55,7 @@ class HeadPoints:
         self.labels = torch.cat([s["labels"] for s in shards])
         self._pixels = [row for s in shards for row in s["pixels"]]
         self._depth = [row for s in shards for row in s["depth"]]
-        self._generator = generator
+        self._generator, self._interior = generator, interior
         self._backward: dict[int, Tensor] = {}
         self.train = len(self.z) - held_out
         self.size = self._pixels[0].shape[1]
@@ -81,7 +83,8 @@ class HeadPoints:
         with torch.no_grad():
             warp = self._generator.deformation.to_canonical
             surface, empty = warp(surface, backward), warp(empty, backward)
-        return PointBatch(self.z[subjects], surface, colour, solid, empty)
+        inside = self._interior[torch.randint(len(self._interior), (len(subjects), points // 8), generator=rng)]
+        return PointBatch(self.z[subjects], surface, colour, solid, empty, inside)
 
     @torch.no_grad()
     def backward(self, subject: int) -> Tensor:

@@ -49,20 +49,20 @@ class TransferConfig:
 
     steps: int = 500
     batch: int = 2
-    patch: int = 40
+    patch: int = 36
     """Edge of the compared picture patches, pixels."""
     rate: float = 0.02
     """Adam's learning rate of the mean planes; falls to a tenth."""
     output_rate: float = 2e-3
     """The same of the plane outputs."""
-    coarse: int = 28
-    fine: int = 12
+    coarse: int = 22
+    fine: int = 10
     """Samples along a ray: to find the surface, and to compare it."""
     edges: float = 0.7
     outline: float = 0.4
     hold: float = 0.02
     smooth: float = 0.5
-    """Weights against a mean colour difference on the scale [-1, 1]: edges, coverage, unchanged density, smooth planes."""
+    """Weights against a mean colour difference in [-1, 1]: edges, coverage, unchanged density, smooth planes."""
     checkpoint: int = 50
     """Steps between two saved states."""
     seed: int = 0
@@ -81,7 +81,7 @@ class Preset:
 
 
 PRESET_WORK = {
-    "fast": Preset(pairs=100, size=192, steps=400),
+    "fast": Preset(pairs=80, size=192, steps=300),
     "standard": Preset(pairs=300, size=256, steps=1200),
     "full": Preset(pairs=2000, size=256, steps=6000),
 }

@@ -54,13 +54,17 @@ class ExemplarSet:
         return [{"sha256": e.sha256, "size": list(e.size)} for e in self.exemplars]
 
 
-def read_exemplars(folder: Path) -> ExemplarSet:
+def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
     """Reads, aligns and checks the pictures of a folder, in the order of their names.
+
+    Args:
+        folder: pictures of the style.
+        framing: ``BaseModel.framing`` of the generator the style is learnt for.
 
     Raises:
         PhotoError: too few of the pictures show a face.
     """
-    config = FaceConfig(matte=False)
+    config = FaceConfig(matte=False, template=framing)
     kept, notes = [], []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")):
         try:

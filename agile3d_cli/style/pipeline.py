@@ -66,7 +66,7 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
     work = _work_folder(output, config)
     preset = PRESET_WORK[config.preset]
     base = load_base(config.base, choose_device(config.device))
-    pictures = read_exemplars(exemplars)
+    pictures = read_exemplars(exemplars, base.framing)
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
     stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress)
