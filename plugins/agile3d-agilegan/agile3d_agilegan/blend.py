@@ -126,7 +126,7 @@ def _as_brow(
     light = own.mean(-1, keepdims=True)
     middle = (light * cover).sum() / max(float(cover.sum()), 1e-3)
     # The exemplars' brows are rounded: their light and shade stays.
-    tinted = np.clip(color + (light - middle) * 0.6, 0, 1)
+    tinted = np.clip(color + (light - middle) * 0.4, 0, 1)
     thickness = float(np.clip(1 + 0.12 * traits[2], 0.75, 1.25))
     return np.concatenate([tinted * cover, cover], -1), place * [1, 1, 1, thickness]
 
@@ -137,7 +137,7 @@ def _with_iris(patch: np.ndarray, sitter: Sitter, config: AgileganConfig) -> np.
     lab = to_lab(np.clip(patch[..., :3] / np.maximum(cover, 1e-3), 0, 1))
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     iris = ramp(lab[..., 0], 8, 20) * ramp(-lab[..., 0], -75, -55) * ramp(chroma, 2, 6) * (cover[..., 0] > 0.7)
-    own = np.array([np.clip(0.5 * (sitter.iris[0] - 30), -4, 12), *np.clip(1.8 * sitter.iris[1:], -30, 30)])
+    own = np.array([np.clip(0.5 * (sitter.iris[0] - 30), -4, 12), *np.clip(2.2 * sitter.iris[1:], -30, 30)])
     turned = lab + np.array([own[0], 0, 0])
     turned[..., 1:] = 0.35 * lab[..., 1:] + 0.65 * own[1:]
     share = config.color * iris[..., None]

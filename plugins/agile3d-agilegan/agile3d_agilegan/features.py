@@ -50,7 +50,8 @@ def skin_likeness(lab: np.ndarray, tone: np.ndarray) -> np.ndarray:
     """How well colours (..., 3) Lab fit a skin tone under any usual light: 1 fits, 0 does not."""
     difference = lab - tone
     # Shadow and shine change lightness most; saturation follows lightness.
-    darker = np.where(difference[..., 0] < 0, difference[..., 0] / 22, difference[..., 0] / 30)
+    shadow = float(np.clip(0.32 * tone[0], 7, 22))
+    darker = np.where(difference[..., 0] < 0, difference[..., 0] / shadow, difference[..., 0] / 30)
     other = np.hypot(difference[..., 1], difference[..., 2]) / 14
     return np.exp(-(darker**2 + other**2)).astype(np.float32)
 

@@ -16,7 +16,9 @@ ROUNDS = 2
 """Times the average is formed anew."""
 STEPS = 8
 """Gauss-Newton steps per round and cut-out."""
-LIMIT = 0.25
+STIFF = np.array([0.03, 0.03, 1e-4, 0.03, 0.03, 1e-4])
+"""Resistance against stretch and shear, and against shift (third and sixth), share of the usual certainty."""
+LIMIT = 0.35
 """A map that moves a corner by more than this share of the cut-out is a failure and is not applied."""
 
 
@@ -72,8 +74,11 @@ def _align(view: np.ndarray, average: np.ndarray, start: np.ndarray) -> np.ndarr
         rows = np.concatenate([slope_u[..., None] * grid[:, :, None], slope_v[..., None] * grid[:, :, None]], -1)
         rows, miss = rows.reshape(-1, 6), (average - moved).reshape(-1)
         matrix = rows.T @ rows
-        matrix += np.eye(6) * (1e-3 * np.trace(matrix) / 6 + 1e-6)
-        change = np.linalg.solve(matrix, rows.T @ miss).reshape(2, 3)
+        # What the cut-outs leave open, such as the turn of a round thing, stays as it is.
+        stiff = 1e-6 + np.trace(matrix) / 6 * STIFF
+        matrix += np.diag(stiff)
+        so_far = (affine - np.eye(2, 3)).reshape(6)
+        change = np.linalg.solve(matrix, rows.T @ miss - stiff * so_far).reshape(2, 3)
         # The slope is that of the moved picture, so the change comes before the map.
         affine = affine @ np.vstack([np.eye(2, 3) + change, [0, 0, 1]])
     if np.abs((affine - np.eye(2, 3)) @ np.array([[1, 1], [1, -1], [1, 1]])).max() > LIMIT:

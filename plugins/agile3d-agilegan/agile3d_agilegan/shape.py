@@ -11,14 +11,17 @@ from functools import cache
 
 import numpy as np
 
-from agile3d_agilegan.mesh import INNER_MOUTH, LEFT_BROW, LEFT_EYE, MOUTH, mirrored
+from agile3d_agilegan.mesh import INNER_MOUTH, LEFT_EYE, MOUTH, mirrored
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.face.template import face_template
 
 TO_WORLD = np.array([1.0, -1.0, -1.0])
 """Picture axes (y down, z away) to world axes (y up, z towards the viewer)."""
-FEATURES = ((LEFT_EYE, 0.5), (mirrored(LEFT_EYE), 0.5), (MOUTH + INNER_MOUTH, 0.6), (LEFT_BROW, 1.0))
-FEATURES = (*FEATURES, (mirrored(LEFT_BROW), 1.0))
+FEATURES: tuple[tuple[tuple[int, ...], float], ...] = (
+    (LEFT_EYE, 0.5),
+    (mirrored(LEFT_EYE), 0.5),
+    (MOUTH + INNER_MOUTH, 0.6),
+)
 """Parts that the style draws its own way, and how much of their individual form (beyond place, size and turn) stays."""
 SIZES = (-0.16, 0.16)
 """Features grow and shrink with the sitter's at most this much."""
@@ -88,7 +91,7 @@ def robust_mean(shapes: np.ndarray) -> np.ndarray:
 
 
 def calm_features(own: np.ndarray, average: np.ndarray) -> np.ndarray:
-    """Takes out of a deviation (468, 3) most of what changes the form of eyes, brows and mouth.
+    """Takes out of a deviation (468, 3) most of what changes the form of eyes and mouth.
 
     A narrowed or closed eye would squeeze the style's eye; its place, size and tilt are what tells people apart.
     """

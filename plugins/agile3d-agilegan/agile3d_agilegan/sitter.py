@@ -144,7 +144,7 @@ def _beard(
     zones = [_around(layout.points[list(zone), :2].mean(0), layout) & (layout.beard > 0.5) for zone in BEARD_ZONES]
     certain = max(float(np.median(both[zone])) if zone.any() else 0.0 for zone in zones)
     broad = ndimage.grey_opening(both, footprint=_disc(0.03 / layout.pixel))
-    beard = ramp(blur(broad, 0.02 / layout.pixel), 0.18, 0.40) * layout.beard
+    beard = ramp(blur(broad, 0.04 / layout.pixel), 0.13, 0.42) * layout.beard
     beard = beard * ramp(np.array(certain), 0.17, 0.32)
     tone = skin * [0.5, 0.5, 0.5]
     dark = beard * ramp(darker, 0.25, 0.5)
@@ -171,6 +171,8 @@ def _light(lab: np.ndarray, skin: np.ndarray, seen: np.ndarray, layout: Layout) 
         return np.zeros((*lab.shape[:2], 1), np.float32)
     lightness = fill(lab[..., :1], bare, 0.08 / layout.pixel)
     light = np.log(np.clip(blur(lightness, 0.12 / layout.pixel), 5, None) / max(float(skin[0]), 5.0))
+    # Skin is measured on the cheeks, the brightest part; the style's own shading tells the rest from them already.
+    light = light - light[layout.oval].mean()
     return np.clip(light, -0.5, 0.3).astype(np.float32)
 
 
@@ -183,5 +185,6 @@ def _relief(
     bare = seen * ~layout.features.any(0) * (1 - fringe)
     lightness = np.clip(fill(calm, bare.astype(np.float32), 0.02 / layout.pixel), 5, None)
     relief = np.log(lightness / max(float(skin[0]), 5.0)) - light
+    relief = relief - np.median(relief[bare > 0.5]) if (bare > 0.5).any() else relief
     shown = blur((seen * (1 - fringe)).astype(np.float32), 0.06 / layout.pixel)[..., None]
     return (np.clip(relief, -0.45, 0.2) * ramp(shown, 0.5, 1.0)).astype(np.float32)

@@ -23,7 +23,7 @@ def smooth(photo: np.ndarray, strength: float) -> np.ndarray:
         return photo
     size = photo.shape[0]
     guide = blur(photo, strength * size / 75)
-    for _ in range(4):
+    for _ in range(3):
         guide = _guided(photo, guide, max(1, round(strength * size / 40)))
     # The edges found again may overshoot and glow.
     near = (2 * max(1, round(size / 128)) + 1,) * 2 + (1,)

@@ -56,6 +56,11 @@ class AgileganStylizer:
         self._layout = Layout(style.average + style.shift, self.config.layout) if style else None
 
     @property
+    def style(self) -> LinearStyle:
+        """What was learnt."""
+        return self._fitted()[0]
+
+    @property
     def shape_shift(self) -> Tensor:
         """(468, 3) how the style moves each landmark of the average face.
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
+from skimage.draw import polygon2mask
 
 from agile3d_agilegan.config import AgileganConfig
 from agile3d_agilegan.features import skin_likeness
-from agile3d_agilegan.mesh import OVAL
-from agile3d_agilegan.picture import blur, ramp, sample
+from agile3d_agilegan.mesh import LEFT_EYE, OVAL, mirrored
+from agile3d_agilegan.picture import blur, ramp, resize, sample
 from agile3d_agilegan.smooth import smooth
 from agile3d_agilegan.tone import style_hair, to_lab, to_rgb
+from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.matte import person_matte
 
+MATTE = 128
+"""Side at which person and background are told apart, pixels."""
 COARSE = 33
 """Points per side of the grid on which the change of form is computed."""
 
@@ -42,13 +48,41 @@ def redraw(
     Returns:
         The picture, and where it shows skin: (S, S, 1) in [0, 1].
     """
-    moved = warp(photo, source[:, :2], target[:, :2])
-    calm = smooth(moved, config.smoothing)
+    person = _person(photo, source)
+    moved = warp(np.concatenate([photo, person], -1), source[:, :2], target[:, :2])
+    calm, person = smooth(moved[..., :3], config.smoothing), moved[..., 3]
     lab = to_lab(calm)
-    like = blur(ramp(skin_likeness(blur(lab, 1.0), skin), 0.12, 0.5), 1.0)[..., None]
+    like = ramp(skin_likeness(blur(lab, 1.0), skin), 0.12, 0.5)
+    # Where skin meets something else the mixture looks like skin, too, and would glow.
+    like = blur(ndimage.grey_erosion(np.minimum(like, person), 3), 1.0)
+    like = (like * _where_skin_is(target, len(photo)))[..., None]
     as_skin = styled_skin + (lab - skin) * [0.6, 0.6, 0.6]
     as_hair = style_hair(lab, config)
     return to_rgb(like * as_skin + (1 - like) * as_hair), like
+
+
+def _person(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(S, S, 1) in [0, 1]: how much of each pixel is the person."""
+    small = torch.from_numpy(resize(photo, MATTE).transpose(2, 0, 1).copy()) * 2 - 1
+    matte = person_matte(small, landmarks[:, :2].mean(0), FaceConfig(threads=1))
+    return resize(matte.permute(1, 2, 0).numpy(), len(photo))
+
+
+def _where_skin_is(target: np.ndarray, size: int) -> np.ndarray:
+    """(S, S) in [0, 1]: face, ears and neck; further out, skin's colour belongs to fair hair or a wall."""
+    points = target[:, :2]
+    outline = points[list(OVAL)]
+    eyes = float(np.linalg.norm(points[list(LEFT_EYE)].mean(0) - points[list(mirrored(LEFT_EYE))].mean(0)))
+    axis = (np.arange(size) + 0.5) / size
+    v, u = np.meshgrid(axis, axis, indexing="ij")
+    away = ndimage.distance_transform_edt(~polygon2mask((size, size), outline[:, ::-1] * size - 0.5)) / size
+    eyes = max(eyes, 0.1)
+    # Crowns may be bald.
+    reach = np.where(v < points[list(LEFT_EYE), 1].mean(), 0.8, 0.45) * eyes
+    near = ramp(reach - away, 0.0, 0.2 * eyes)
+    middle, half = (outline[:, 0].min() + outline[:, 0].max()) / 2, np.ptp(outline[:, 0]) / 2
+    neck = ramp(-np.abs(u - middle), -1.0 * half, -0.75 * half) * ramp(v - outline[:, 1].max(), -0.1, 0.02)
+    return np.maximum(near, neck)
 
 
 def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

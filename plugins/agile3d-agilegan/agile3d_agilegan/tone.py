@@ -50,7 +50,7 @@ def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: A
     light = float(np.clip(own[0] * gain, palette[:, 0].min(), palette[:, 0].max()))
     weight = np.exp(-(((palette[:, 0] - light) / 10) ** 2)) + 1e-6
     typical = weight @ palette / weight.sum()
-    target = np.array([light, *(0.6 * own[1:] + 0.4 * typical[1:])])
+    target = np.array([light, *(0.5 * own[1:] + 0.5 * typical[1:])])
     return own + config.color * (target - own)
 
 
