@@ -127,9 +127,6 @@ class InvertConfig:
     paint_steps: int = 150
     """Steps of the residual on the planes."""
     paint_rate: float = 0.04
-    bulk: int = 24
-    """Edge of the coarse planes."""
-    bulk_rate: float = 0.02
     rays: int = 2048
     """Pixels compared in one step."""
     coarse: int = 28
@@ -137,8 +134,6 @@ class InvertConfig:
     """Samples along a ray: to find the surface, and to compare it."""
     outline: float = 0.4
     """Weight of the person mask against colour."""
-    hold: float = 0.05
-    """Weight of unchanged density in the face."""
     smooth: float = 1.0
     small: float = 0.02
     """Weights of smoothness and size of the residual."""

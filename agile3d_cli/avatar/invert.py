@@ -2,8 +2,8 @@
 
 In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering at that camera is the photo.
 Three steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
-coordinates are searched under a strong normal prior and few steps; a residual on the planes paints what is left, with
-the density held in the face. The paper uses an encoder here; see its section on inversion.
+coordinates are searched under a normal prior and few steps; what is left is painted onto the surface as it is. The paper
+trains an encoder for this; here it is optimised, as long as there is none.
 Source: AgileGAN3D (arXiv 2303.14297); Roich et al., Pivotal Tuning (2021) for the last step, moved from the weights to
 the planes so that the backbone runs only once.
 """
@@ -23,12 +23,9 @@ from agile3d_cli.avatar.likeness import Shape, fit_shape
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
-from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
-FACE_CENTRE, FACE_SIZE = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
-"""Where the density is held most, world units."""
 FACE_CENTRE, FACE_WIDTH = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
 """Where on the mean head density is held most, and how far around it, world units."""
 
@@ -45,9 +42,6 @@ class Latent:
     """(1, 3, G, G, G) the person's own part of the deformation."""
     paint: Tensor | None
     """(1, 3, C, S, S) added to the planes where colours are read: what the photo shows, on the surface as it is."""
-    bulk: Tensor | None
-    """(1, 3, C, B, B) coarse planes added everywhere: the outline of hair and ears. Too coarse to make specks."""
-
     def subject(
         self, generator: TriplaneGenerator, displacement: Tensor | None = None, identity: float = 1.0
     ) -> Subject:
@@ -56,16 +50,16 @@ class Latent:
         Args:
             generator: where to decode.
             displacement: a style's own part of the deformation.
-            identity: share of what was painted and of the coarse planes.
+            identity: share of what was painted.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
         moved = self.displacement
         if displacement is not None:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
-        if self.paint is None or self.bulk is None or identity == 0:
+        if self.paint is None or identity == 0:
             return subject
-        return _painted(subject, identity * self.paint, identity * self.bulk)
+        return Subject(subject.planes, subject.backward, subject.planes + identity * self.paint)
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     z = _search(base.generator, shape, target, config, rng, lambda share: progress(0.5 * share))
     with torch.no_grad():
         ws = base.generator.mapping(z, None)
-    latent = Latent(z, ws, None if shape is None else shape.displacement, None, None)
+    latent = Latent(z, ws, None if shape is None else shape.displacement, None)
     if config.paint_steps == 0:
         return latent
     return _paint(base.generator, latent, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
@@ -160,7 +154,12 @@ def _search(
         picked = _draw(target, config.rays, rng)
         full = torch.cat([lead, z], 1)
         subject = Subject(generator.backbone(generator.mapping(full, None)), backward)
-        loss, _, _ = _compare(generator, subject, target, picked, config, rng)
+        seen = _look(generator, subject, target, picked, config, rng)
+        alpha, weight = target.alpha[picked], target.weight[picked]
+        colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
+        wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
+        loss = (weight * (colour - wanted).abs().mean(1)).mean()
+        loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
         loss = loss + config.prior * z.square().sum()
         optimizer.zero_grad()
         loss.backward()
@@ -177,95 +176,59 @@ def _paint(
     rng: torch.Generator,
     progress: Progress,
 ) -> Latent:
-    """Adds fine planes for colour alone and coarse ones for the outline; the backbone runs only once."""
+    """Adds planes that only colours are read from; surfaces stay as they are, and the backbone runs only once."""
     with torch.no_grad():
         subject = latent.subject(generator)
     paint = torch.zeros_like(subject.planes, requires_grad=True)
-    bulk = torch.zeros(*paint.shape[:3], config.bulk, config.bulk, device=paint.device, requires_grad=True)
-    groups = [{"params": [paint], "base": config.paint_rate}, {"params": [bulk], "base": config.bulk_rate}]
-    optimizer = torch.optim.Adam(groups, lr=config.paint_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam([paint], lr=config.paint_rate, betas=(0.9, 0.98))
     for step in range(config.paint_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * (1 - 0.85 * step / config.paint_steps)
-        painted = _painted(subject, paint, bulk)
-        loss, points, shares = _compare(generator, painted, target, _draw(target, config.rays, rng), config, rng)
-        loss = loss + config.hold * _density_change(generator, subject.planes, painted.planes, points, shares)
+        optimizer.param_groups[0]["lr"] = config.paint_rate * (1 - 0.85 * step / config.paint_steps)
+        picked = _draw(target, config.rays, rng)
+        seen = _look(generator, Subject(subject.planes, subject.backward, subject.planes + paint), target, picked, config, rng)
+        # Only the person is painted, and only onto what is there: no background on the hair's edge.
+        weight = target.weight[picked] * target.alpha[picked] * seen.alpha.detach()
+        wanted = target.colour[picked] * seen.alpha[:, None].detach()
+        loss = (weight * (seen.colour - wanted).abs().mean(1)).sum() / weight.sum().clamp(min=1)
         loss = loss + config.smooth * sum(paint.diff(dim=d).square().mean() for d in (-1, -2))
-        loss = loss + config.small * (paint.square().mean() + bulk.square().mean())
+        loss = loss + config.small * paint.square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / config.paint_steps)
-    return Latent(latent.z, latent.ws, latent.displacement, paint.detach(), bulk.detach())
-
-
-def _painted(subject: Subject, paint: Tensor, bulk: Tensor) -> Subject:
-    size = subject.planes.shape[-1]
-    smooth = F.interpolate(bulk.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
-    planes = subject.planes + smooth.unflatten(0, bulk.shape[:2])
-    return Subject(planes, subject.backward, planes + paint)
+    return Latent(latent.z, latent.ws, latent.displacement, paint.detach())
 
 
 def _draw(target: _Target, count: int, rng: torch.Generator) -> Tensor:
     return torch.randint(len(target.alpha), (count,), generator=rng).to(target.alpha.device)
 
 
-def _compare(
+@dataclass(frozen=True)
+class _Seen:
+    """What the rendering shows at P pixels: colour (P, 3), multiplied by alpha (P,)."""
+
+    colour: Tensor
+    alpha: Tensor
+
+
+def _look(
     generator: TriplaneGenerator,
     subject: Subject,
     target: _Target,
     picked: Tensor,
     config: InvertConfig,
     rng: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Difference of rendering and photo at picked pixels; also the sampled canonical points (1, R * S, 3) and
-    their share in the pixels (1, R * S)."""
+) -> _Seen:
+    """Renders picked pixels: a coarse pass finds the surface, gradients flow through the fine one."""
     origin, direction = target.origin[picked][None], target.direction[picked][None]
     settings = generator.config
     jitter = torch.rand(1, len(picked), config.coarse, generator=rng).to(origin)
     coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
     with torch.no_grad():
-        density, _ = _field(generator, subject, origin, direction, coarse)
+        points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
+        density, _ = generator.field(Subject(subject.planes, subject.backward), points)
         jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
-        depths = importance_depths(coarse, interval_weights(density, coarse), config.fine, jitter)
-    world = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
-    points = generator.to_canonical(subject, world)
-    density, features = generator.canonical_field(subject.planes, points, subject.paint)
-    pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
-    alpha, weight = target.alpha[picked], target.weight[picked]
-    colour = pixels.colour[0] + (1 - pixels.alpha[0])[:, None] * config.background
-    wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
-    loss = (weight * (colour - wanted).abs().mean(1)).mean()
-    loss = loss + config.outline * (weight * (pixels.alpha[0] - alpha).abs()).mean()
-    shares = F.pad(pixels.weights.detach(), (0, 1)).flatten(1)
-    return loss, points.detach(), shares
-
-
-def _field(
-    generator: TriplaneGenerator, subject: Subject, origin: Tensor, direction: Tensor, depths: Tensor
-) -> tuple[Tensor, Tensor]:
+        depths = importance_depths(coarse, interval_weights(density.reshape(coarse.shape), coarse), config.fine, jitter)
     points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
     density, features = generator.field(subject, points)
-    return density.reshape(depths.shape), features
-
-
-def _density_change(
-    generator: TriplaneGenerator, before: Tensor, after: Tensor, points: Tensor, shares: Tensor
-) -> Tensor:
-    """How much planes ``after`` move the decoder's density output against ``before``, in the face above all.
-
-    Args:
-        generator: its decoder and space.
-        before: (1, 3, C, S, S).
-        after: the same.
-        points: (1, P, 3) canonical.
-        shares: (1, P) of the points in what is seen.
-    """
-    place = generator.deformation.focus.forward(points)
-    axes = generator.config.plane_axes
-    with torch.no_grad():
-        held = generator.decoder.raw(plane_features(before, place, axes))[..., 0]
-        away = (points - points.new_tensor(FACE_CENTRE)) / points.new_tensor(FACE_SIZE)
-        weight = (0.03 + torch.exp(-away.square().sum(-1))) * (0.1 + shares)
-    moved = generator.decoder.raw(plane_features(after, place, axes))[..., 0]
-    return (weight * (moved - held).abs()).mean()
+    pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
+    return _Seen(pixels.colour[0], pixels.alpha[0])

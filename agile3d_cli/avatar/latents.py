@@ -17,7 +17,7 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
 
-Z, DISPLACEMENT, PAINT, BULK = "z", "displacement", "paint", "bulk"
+Z, DISPLACEMENT, PAINT = "z", "displacement", "paint"
 
 
 def personal_tensors(latent: Latent) -> dict[str, torch.Tensor]:
@@ -25,8 +25,8 @@ def personal_tensors(latent: Latent) -> dict[str, torch.Tensor]:
     tensors = {Z: latent.z[0].float()}
     if latent.displacement is not None:
         tensors[DISPLACEMENT] = latent.displacement[0].half()
-    if latent.paint is not None and latent.bulk is not None:
-        tensors |= {PAINT: latent.paint[0].half(), BULK: latent.bulk[0].half()}
+    if latent.paint is not None:
+        tensors[PAINT] = latent.paint[0].half()
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
@@ -43,9 +43,6 @@ def read_latent(portrait: Portrait, base: BaseModel, path: Path) -> Latent:
         PAINT: (3, config.plane_channels, config.plane_size, config.plane_size),
     }
     personal = dict(portrait.personal)
-    if BULK in personal:
-        edge = personal[BULK].shape[-1]
-        shapes[BULK] = (3, config.plane_channels, edge, edge)
     wrong = [name for name, value in personal.items() if tuple(value.shape) != shapes.get(name)]
     if wrong or Z not in personal or tuple(portrait.latent.shape) != (config.num_ws, config.w_dim):
         named = ", ".join(wrong) or "its latent"
@@ -53,7 +50,7 @@ def read_latent(portrait: Portrait, base: BaseModel, path: Path) -> Latent:
     device = next(base.generator.parameters()).device
     parts = {name: value[None].float().to(device) for name, value in personal.items()}
     ws = portrait.latent[None].float().to(device)
-    return Latent(parts[Z], ws, parts.get(DISPLACEMENT), parts.get(PAINT), parts.get(BULK))
+    return Latent(parts[Z], ws, parts.get(DISPLACEMENT), parts.get(PAINT))
 
 
 def build_head(

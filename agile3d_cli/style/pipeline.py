@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,8 @@ from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
 PREVIEW_PEOPLE, PREVIEW_SIZE = 8, 192
+FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
+"""Terms of exemplars, as SPDX identifiers, that allow commercial use."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +153,14 @@ def _sheet(people: torch.Tensor) -> np.ndarray:
 
 
 def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
-    """Terms of the exemplars: a LICENSE.txt beside them whose first line is an SPDX name, else unknown."""
+    """Terms of the exemplars: the line ``SPDX-License-Identifier: MIT`` in a LICENSE.txt beside them, else unknown."""
     told = folder / "LICENSE.txt"
-    terms = told.read_text(encoding="utf-8").splitlines()[0].strip() if told.is_file() else ""
-    spdx, _, origin = terms.partition(" ")
-    free = spdx in ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
-    return LicenseNote(f"{len(pictures.exemplars)} exemplars", spdx or "unknown", origin or "given by the user", free)
+    text = told.read_text(encoding="utf-8", errors="replace") if told.is_file() else ""
+    found = re.search(r"SPDX-License-Identifier:\s*(\S+)", text)
+    source = re.search(r"Origin:\s*(.+)", text)
+    spdx = found.group(1) if found else "unknown"
+    origin = source.group(1).strip() if source else "given by the user"
+    return LicenseNote(f"{len(pictures.exemplars)} exemplars", spdx, origin, spdx in FREE)
 
 
 def _plain(settings: TransferConfig) -> dict[str, Any]:
