@@ -64,7 +64,7 @@ def transfer(
         if (step + 1) % config.checkpoint == 0:
             write_state(state, trained, optimizer, rng, step + 1)
     difference = {name: parameter.detach() - start[name] for name, parameter in trained.items()}
-    last = recent[-max(1, len(recent) // 10) :]
+    last = recent[-max(1, config.steps // 10) :]
     losses = {name: sum(row[name] for row in last) / len(last) for name in (last[0] if last else {})}
     return Transferred(StyleDifference(difference, displacement), config.steps, losses)
 
