@@ -101,6 +101,6 @@ class TriplaneGenerator(nn.Module):
 def mean_style(generator: TriplaneGenerator, draws: int, generator_seed: int = 0) -> Tensor:
     """Average style (w_dim,) over random latents; for conditioned networks the label is left at zero."""
     rng = torch.Generator().manual_seed(generator_seed)
-    z = torch.randn(draws, generator.config.z_dim, generator=rng)
-    label = torch.zeros(draws, generator.config.label_dim) if generator.config.label_dim else None
+    z = torch.randn(draws, generator.config.z_dim, generator=rng).to(generator.mapping.w_avg)
+    label = z.new_zeros(draws, generator.config.label_dim) if generator.config.label_dim else None
     return generator.mapping(z, label)[:, 0].mean(0)

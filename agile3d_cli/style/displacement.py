@@ -28,22 +28,23 @@ STEPS = 10
 
 
 def style_displacement(pairs: Pairs, base: BaseModel) -> Tensor:
-    """(3, G, G, G) world units on the nodes of the generator's deformation."""
+    """(3, G, G, G) world units on the nodes of the generator's deformation, on the CPU."""
     assert base.landmarks is not None, "only generators with landmarks deform"
     moved = _shifts(pairs, base)
     moved = (moved + moved[torch.from_numpy(face_template().mirror).long()] * moved.new_tensor([-1, 1, 1])) / 2
     moved = moved * (LIMIT / moved.norm(dim=1, keepdim=True).clamp(min=LIMIT))
     deformation = base.generator.deformation
-    nodes = deformation.focus.nodes(deformation.config.grid).to(base.landmarks)
-    field = spread(moved, base.landmarks, nodes)
+    nodes = deformation.focus.nodes(deformation.config.grid)
+    field = spread(moved, base.landmarks.cpu(), nodes)
     return field * _safe_share(field, nodes)
 
 
 def _shifts(pairs: Pairs, base: BaseModel) -> Tensor:
     """World shift of each landmark (468, 3) that explains all pictures best."""
     rows, misses = [], []
+    device = next(base.generator.parameters()).device
     for z, label, moved in zip(pairs.z, pairs.labels, pairs.moved, strict=True):
-        points = landmark_points(base, z[None])
+        points = landmark_points(base, z[None].to(device)).cpu()
         rows.append(_projection_slope(label, points))
         misses.append(moved)
     slope, miss = torch.stack(rows).double(), torch.stack(misses).double()

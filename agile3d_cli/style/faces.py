@@ -27,7 +27,7 @@ BACKGROUND = 0.55
 
 @dataclass(frozen=True)
 class KnownFaces:
-    """Pictures of the base generator with all that made them."""
+    """Pictures of the base generator with all that made them, on the CPU."""
 
     z: Tensor
     """(N, z_dim)."""
@@ -64,7 +64,8 @@ class GeneratorFaces:
             label = camera.portrait_label(yaw, max(-2 * PITCH, min(2 * PITCH, pitch)))
             z, label = z.to(next(model.parameters())), label.to(next(model.parameters()))
             view = GeneratorHead(model, model.from_latent(z)).render(label[None], self._size, BACKGROUND)
-            rows.append((z, label[None], view.image, view.alpha, landmarks_of(self._base, z, label)[None]))
+            landmarks = landmarks_of(self._base, z, label)
+            rows.append([part.cpu() for part in (z, label[None], view.image, view.alpha, landmarks[None])])
         return KnownFaces(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 

@@ -89,17 +89,18 @@ def _terms(
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
     picked = torch.randint(len(pairs), (config.batch,), generator=rng)
-    z, labels = pairs.z[picked], pairs.labels[picked]
+    device = next(generator.parameters()).device
+    z, labels = pairs.z[picked].to(device), pairs.labels[picked].to(device)
     with torch.no_grad():
         ws = generator.mapping(z, labels if generator.config.label_dim else None)
         weights = generator.deformation.weights(z) if generator.deforms else None
-        backward = generator.backward(weights, None if displacement is None else displacement[None])
+        backward = generator.backward(weights, None if displacement is None else displacement[None].to(device))
     subject = Subject(generator.backbone(ws), backward)
     window, scale = _windows(config, pairs.stylized.shape[-1], rng)
-    wanted = _cut(pairs.stylized[picked].float(), window, scale, config.patch)
-    covered = _cut(pairs.alphas[picked].float(), window, scale, config.patch)
+    wanted = _cut(pairs.stylized[picked].to(device).float(), window, scale, config.patch)
+    covered = _cut(pairs.alphas[picked].to(device).float(), window, scale, config.patch)
     size = pairs.stylized.shape[-1]
-    place = _places(window, scale, config.patch, size).expand(config.batch, -1, -1)
+    place = _places(window, scale, config.patch, size).expand(config.batch, -1, -1).to(labels)
     origin, direction = camera.rays_through(*camera.split_label(labels), place)
     colour, alpha, points, raw = _march(generator, subject, origin, direction, config, rng)
     shape = (config.batch, -1, config.patch, config.patch)

@@ -33,7 +33,7 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.template import face_template
 from agile3d_cli.licenses import LicenseNote
-from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
 from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.style import augment
@@ -178,7 +178,7 @@ def test_progress_rises_to_one(micro: BaseModel, sitter: tuple[Tensor, AlignedFa
 
 def write(path: Path, latent: Latent, base: BaseReference, style: StyleReference | None) -> Path:
     settings = {"identity": 0.8, "structure": 0.5, "color": 0.9}
-    portrait = Portrait(latent.ws[0], camera.portrait_label(), base, style, personal_tensors(latent), settings=settings)
+    portrait = Portrait(latent.ws[0].cpu(), camera.portrait_label(), base, style, personal_tensors(latent), settings=settings)
     write_portrait(path, portrait)
     return path
 
@@ -415,3 +415,23 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     red, green, _ = ((shown.image - plain.image)[:, k][solid[:, 0]].mean() for k in range(3))
     # Sixteen steps are a beginning: measured a difference of 0.007.
     assert green < red - 0.003
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_both_flows_run_on_a_gpu(
+    micro_file: Path, micro: BaseModel, pairs: Pairs, sitter: tuple[Tensor, AlignedFace], latent: Latent, tmp_path: Path
+) -> None:
+    base = load_base(str(micro_file), "cuda")
+    field = style_displacement(pairs, base)
+    torch.testing.assert_close(field, style_displacement(pairs, micro), rtol=0, atol=1e-4)
+    learnt = transfer(pairs, base, field, BRIEF, tmp_path / "state", silent)
+    known = GeneratorFaces(base, 48).draw(2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(known.labels, pairs.labels[:2])
+    assert known.landmarks.shape == (2, 468, 3)
+    here = invert(sitter[1], base, QUICK, WIDE, silent)
+    torch.testing.assert_close(here.z.cpu()[:, :3], latent.z[:, :3], rtol=0, atol=1e-3)
+    label = sitter[1].label[None]
+    shown = build_head(here, base, learnt.difference, 1, 1, 1).render(label, 48)
+    assert shown.image.is_cuda and torch.isfinite(shown.image).all()
+    path = write(tmp_path / "portrait.safetensors", here, base.reference, None)
+    assert read_portrait(path).personal["z"].device.type == "cpu"
