@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agile3d_cli.errors import PhotoError
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.estimators import find_faces
 from agile3d_cli.image import to_array
@@ -46,7 +47,11 @@ class Pairs:
 def make_pairs(
     faces: GeneratorFaces, stylizer: Stylizer, count: int, folder: Path, seed: int, progress: Progress
 ) -> Pairs:
-    """Stylizes ``count`` sampled faces; shards that are in ``folder`` already are taken as they are."""
+    """Stylizes ``count`` sampled faces; shards that are in ``folder`` already are taken as they are.
+
+    Raises:
+        PhotoError: no face is found in any of the stylized pictures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     total = (count + SHARD - 1) // SHARD
@@ -59,6 +64,11 @@ def make_pairs(
             os.replace(temporary, path)
         shards.append(load_file(path))
         progress("stylized faces", (number + 1) / total)
+    if not any(len(shard["z"]) for shard in shards):
+        raise PhotoError(
+            f"No face was found in any of the {total * SHARD} pictures that the stylizer drew; "
+            "choose clearer exemplars or another --stylizer."
+        )
     names = ("z", "labels", "stylized", "alphas", "moved")
     return Pairs(*(torch.cat([shard[name] for shard in shards]) for name in names))
 

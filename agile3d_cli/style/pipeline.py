@@ -66,10 +66,12 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
-    work = _work_folder(output, config)
+    work = _work_folder(output)
     preset = PRESET_WORK[config.preset]
+    settings = TransferConfig(steps=preset.steps, seed=config.seed)
     base = load_base(config.base, choose_device(config.device))
     pictures = read_exemplars(exemplars, base.framing)
+    _start(work, config, settings, base, pictures)
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
     stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress)
@@ -77,7 +79,6 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
     pairs = make_pairs(faces, stylizer, preset.pairs, work, config.seed, progress)
     clock.lap("augment")
     displacement = style_displacement(pairs, base) if base.generator.deforms else None
-    settings = TransferConfig(steps=preset.steps, seed=config.seed)
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
     people = _people(base, learnt.difference)
@@ -115,20 +116,36 @@ class _Clock:
         self.seconds[stage], self._last = round(now - self._last, 3), now
 
 
-def _work_folder(output: Path, config: NewStyleConfig) -> Path:
-    """The folder of unfinished work; emptied unless the run goes on from it."""
+def _work_folder(output: Path) -> Path:
+    """The folder of unfinished work."""
     work = output / ".work"
-    plan = json.dumps(asdict(replace(config, resume=False)), sort_keys=True)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        told = work / "plan.json"
-        if not (config.resume and told.exists() and told.read_text() == plan):
-            for old in work.iterdir():
-                old.unlink()
-        told.write_text(plan)
     except OSError as error:
         raise OutputError(f"{output} cannot be written ({error.strerror}); choose another --output.") from error
     return work
+
+
+def _start(
+    work: Path, config: NewStyleConfig, settings: TransferConfig, base: BaseModel, pictures: ExemplarSet
+) -> None:
+    """Empties the work folder unless the run may go on from it: same settings, same generator, same pictures."""
+    facts = {
+        "config": asdict(replace(config, resume=False)),
+        "preset": asdict(PRESET_WORK[config.preset]),
+        "transfer": asdict(settings),
+        "base": base.reference.sha256,
+        "exemplars": pictures.card(),
+    }
+    plan = json.dumps(facts, sort_keys=True)
+    told = work / "plan.json"
+    try:
+        if not (config.resume and told.exists() and told.read_text(encoding="utf-8") == plan):
+            for old in work.iterdir():
+                old.unlink()
+        told.write_text(plan, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{work} cannot be written ({error.strerror}); choose another --output.") from error
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from agile3d_cli.bundle import (
     read_style,
     write_portrait,
 )
-from agile3d_cli.errors import RefusedError
+from agile3d_cli.errors import PhotoError, RefusedError
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.template import face_template
 from agile3d_cli.licenses import LicenseNote
@@ -178,7 +178,9 @@ def test_progress_rises_to_one(micro: BaseModel, sitter: tuple[Tensor, AlignedFa
 
 def write(path: Path, latent: Latent, base: BaseReference, style: StyleReference | None) -> Path:
     settings = {"identity": 0.8, "structure": 0.5, "color": 0.9}
-    portrait = Portrait(latent.ws[0].cpu(), camera.portrait_label(), base, style, personal_tensors(latent), settings=settings)
+    portrait = Portrait(
+        latent.ws[0].cpu(), camera.portrait_label(), base, style, personal_tensors(latent), settings=settings
+    )
     write_portrait(path, portrait)
     return path
 
@@ -415,6 +417,39 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     red, green, _ = ((shown.image - plain.image)[:, k][solid[:, 0]].mean() for k in range(3))
     # Sixteen steps are a beginning: measured a difference of 0.007.
     assert green < red - 0.003
+
+
+def test_work_on_other_pictures_is_not_taken_up(
+    small_flow: None, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    shard = augment._shard
+    monkeypatch.setattr(augment, "_shard", lambda *words: made.append(1) or shard(*words))
+    config = NewStyleConfig("tinted", stylizer="tint", base="micro", resume=True)
+    folder = exemplar_folder(tmp_path)
+
+    def learn_until_transfer() -> int:
+        def stop(stage: str, _: float) -> None:
+            if stage == "transfer":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            learn_style(folder, tmp_path / "out", config, stop)
+        return len(made)
+
+    assert [learn_until_transfer(), learn_until_transfer()] == [2, 2]
+    first, second = sorted(folder.glob("*.png"))[:2]
+    shutil.copy(first, second)
+    assert learn_until_transfer() == 4
+
+
+def test_a_stylizer_without_faces_is_told(
+    small_flow: None, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(augment, "_landmarks", lambda _: None)
+    config = NewStyleConfig("tinted", stylizer="tint", base="micro")
+    with pytest.raises(PhotoError, match="No face was found in any of the 20"):
+        learn_style(exemplar_folder(tmp_path), tmp_path / "out", config, silent)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
