@@ -88,8 +88,8 @@ def draw(
     by_trait = nearness(style, traits)
     shading = np.einsum("e,ehwc->hwc", by_tone / by_tone.sum(), style.skins)
     grey = shading.mean(-1, keepdims=True)
-    shading = resize(grey + HUE * (shading - grey), layout.size) + config.light * sitter.light
-    shading = shading + config.likeness * sitter.relief
+    own = config.light * sitter.light + config.likeness * sitter.relief
+    shading = resize(grey + HUE * (shading - grey), layout.size) + resize(own, layout.size)
     face = np.clip((to_rgb(tone) + 0.02) * np.exp(shading) - 0.02, 0, 1)
     face = _lay_beard(face, sitter, shading, config)
     for index, name in enumerate(PARTS):
@@ -105,7 +105,7 @@ def draw(
             patch = _with_iris(patch, sitter, config)
         rows, columns, layer = put_back(_firm(patch), place, layout.size)
         face[rows, columns] = face[rows, columns] * (1 - layer[..., 3:]) + layer[..., :3]
-    cover = ramp(layout.inwards, 0.01, 0.13) * (1 - sitter.fringe)
+    cover = ramp(layout.inwards, 0.01, 0.13) * (1 - resize(sitter.fringe[..., None], layout.size)[..., 0])
     return np.concatenate([face, cover[..., None]], -1).astype(np.float32), tone
 
 
@@ -147,5 +147,5 @@ def _with_iris(patch: np.ndarray, sitter: Sitter, config: AgileganConfig) -> np.
 def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: AgileganConfig) -> np.ndarray:
     color = to_rgb(style_hair(sitter.beard_tone, config))
     beard = np.clip(color * np.exp(0.5 * shading), 0, 1)
-    cover = (0.92 * sitter.beard)[..., None]
+    cover = 0.92 * resize(sitter.beard[..., None], len(face))
     return face * (1 - cover) + beard * cover

@@ -80,7 +80,7 @@ def _cut_out(
     eye = name.endswith("eye")
     threshold = 0.13 * float(np.clip(strongest, 0.5, 1)) if eye else float(np.clip(0.45 * strongest, 0.06, 0.4))
     inner = _main_parts((difference > threshold) & region)
-    reach = max(1, round((0.1 if eye else 0.02) / layout.pixel))
+    reach = max(1, round((0.15 if eye else 0.02) / layout.pixel))
     # Closing needs room at the border of the picture, which regions never touch.
     inner = ndimage.binary_fill_holes(ndimage.binary_closing(inner, _disc(reach))) & region
     near = ndimage.binary_dilation(inner, iterations=2) & region

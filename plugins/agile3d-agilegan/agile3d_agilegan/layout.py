@@ -35,6 +35,11 @@ class Layout:
     """T, pixels."""
 
     @cached_property
+    def half(self) -> Layout:
+        """The same frame at half the size: enough for measuring."""
+        return Layout(self.shape, max(self.size // 2, 48))
+
+    @cached_property
     def points(self) -> np.ndarray:
         """(504, 3) the mesh with its ring in the layout picture, fractions."""
         flat = self.shape * TO_WORLD

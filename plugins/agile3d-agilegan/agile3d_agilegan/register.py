@@ -18,6 +18,8 @@ STEPS = 8
 """Gauss-Newton steps per round and cut-out."""
 STIFF = np.array([0.03, 0.03, 1e-4, 0.03, 0.03, 1e-4])
 """Resistance against stretch and shear, and against shift (third and sixth), share of the usual certainty."""
+CORNERS = np.array([[1, 1], [1, -1], [1, 1]])
+"""Two neighbouring corners of a cut-out as columns; the others are their opposites but for the shift."""
 LIMIT = 0.35
 """A map that moves a corner by more than this share of the cut-out is a failure and is not applied."""
 
@@ -81,6 +83,6 @@ def _align(view: np.ndarray, average: np.ndarray, start: np.ndarray) -> np.ndarr
         change = np.linalg.solve(matrix, rows.T @ miss - stiff * so_far).reshape(2, 3)
         # The slope is that of the moved picture, so the change comes before the map.
         affine = affine @ np.vstack([np.eye(2, 3) + change, [0, 0, 1]])
-    if np.abs((affine - np.eye(2, 3)) @ np.array([[1, 1], [1, -1], [1, 1]])).max() > LIMIT:
-        return np.eye(2, 3)
+        if np.abs((affine - np.eye(2, 3)) @ CORNERS).max() > LIMIT:
+            return np.eye(2, 3)
     return affine

@@ -13,7 +13,7 @@ from scipy import ndimage
 from agile3d_agilegan.features import skin_likeness, skin_tone
 from agile3d_agilegan.layout import Layout
 from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
-from agile3d_agilegan.picture import blur, fill, ramp, resize
+from agile3d_agilegan.picture import blur, fill, ramp
 from agile3d_agilegan.smooth import smooth
 from agile3d_agilegan.tone import to_lab
 
@@ -27,7 +27,7 @@ BEARD_ZONES = ((175, 199), (164,))
 
 @dataclass(frozen=True)
 class Sitter:
-    """What is measured on one face."""
+    """What is measured on one face. Pictures are layout pictures at the size at which they were measured."""
 
     skin: np.ndarray
     """(3,) Lab."""
@@ -144,6 +144,7 @@ def _beard(
     zones = [_around(layout.points[list(zone), :2].mean(0), layout) & (layout.beard > 0.5) for zone in BEARD_ZONES]
     certain = max(float(np.median(both[zone])) if zone.any() else 0.0 for zone in zones)
     broad = ndimage.grey_opening(both, footprint=_disc(0.03 / layout.pixel))
+    broad = ndimage.grey_closing(broad, footprint=_disc(0.07 / layout.pixel))
     beard = ramp(blur(broad, 0.04 / layout.pixel), 0.13, 0.42) * layout.beard
     beard = beard * ramp(np.array(certain), 0.17, 0.32)
     tone = skin * [0.5, 0.5, 0.5]
@@ -180,8 +181,7 @@ def _relief(
     face: np.ndarray, light: np.ndarray, skin: np.ndarray, seen: np.ndarray, fringe: np.ndarray, layout: Layout
 ) -> np.ndarray:
     """Forms of the face as the light draws them; the places of eyes, brows and mouth are filled from around."""
-    half = resize(face, layout.size // 2)
-    calm = resize(to_lab(smooth(half, CALM / layout.pixel / layout.size * 75))[..., :1], layout.size)
+    calm = to_lab(smooth(face, CALM / layout.pixel / layout.size * 75))[..., :1]
     bare = seen * ~layout.features.any(0) * (1 - fringe)
     lightness = np.clip(fill(calm, bare.astype(np.float32), 0.02 / layout.pixel), 5, None)
     relief = np.log(lightness / max(float(skin[0]), 5.0)) - light

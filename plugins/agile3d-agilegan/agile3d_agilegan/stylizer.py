@@ -176,7 +176,7 @@ def _as_picture(image: Tensor) -> np.ndarray:
 
 
 def _measure(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
-    return measure(layout.unwrap(picture, landmarks), landmarks, layout)
+    return measure(layout.half.unwrap(picture, landmarks), landmarks, layout.half)
 
 
 def _traits(sitter: Sitter, landmarks: np.ndarray) -> np.ndarray:

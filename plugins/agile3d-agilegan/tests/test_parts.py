@@ -70,6 +70,14 @@ def test_shifted_cut_outs_come_to_lie_on_each_other() -> None:
     assert trust.min() > 0.9
 
 
+def test_cut_outs_with_nothing_in_common_stay_and_are_trusted_less() -> None:
+    v, u = (np.mgrid[:PATCH, :PATCH] + 0.5) / PATCH * 2 - 1
+    shapes = np.stack([abs(u) < 0.1, abs(v) < 0.1, (u > 0.8) & (v > 0.8), u**2 + v**2 < 0.05])
+    moved, trust = register(np.repeat(shapes[..., None], 4, -1).astype(np.float32), np.ones(4))
+    assert np.isfinite(moved).all()
+    assert trust.max() < 0.5
+
+
 def test_filling_keeps_what_is_known_and_continues_it() -> None:
     picture = np.full((64, 64, 3), 0.4, np.float32)
     known = np.zeros((64, 64), np.float32)
