@@ -20,7 +20,7 @@ from agile3d_cli.models.config import (
     GeneratorConfig,
     SuperresolutionConfig,
 )
-from agile3d_cli.models.generator import TriplaneGenerator, mean_style
+from agile3d_cli.models.generator import Subject, TriplaneGenerator, mean_style
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
 from agile3d_cli.prior.config import MINI
 
@@ -76,7 +76,7 @@ def test_nothing_is_remembered_between_calls(config: GeneratorConfig) -> None:
     first = generator.from_latent(z, label)
     found = generator.field(first, points().expand(2, -1, -1))
     generator.from_latent(-z, label)
-    generator.field(first[:1], points())
+    generator.field(generator.from_latent(z[:1], None if label is None else label[:1]), points())
     again = generator.field(generator.from_latent(z, label), points().expand(2, -1, -1))
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
@@ -87,8 +87,9 @@ def test_a_batch_is_its_members() -> None:
     together = generator.from_latent(z)
     for k in range(3):
         alone = generator.from_latent(z[k : k + 1])
-        torch.testing.assert_close(together[k : k + 1].planes, alone.planes, rtol=0, atol=1e-5)
-        torch.testing.assert_close(together[k : k + 1].backward, alone.backward, rtol=0, atol=1e-6)
+        assert together.backward is not None and alone.backward is not None
+        torch.testing.assert_close(together.planes[k], alone.planes[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(together.backward[k], alone.backward[0], rtol=0, atol=1e-6)
 
 
 def test_field_is_empty_outside_the_box() -> None:
@@ -109,6 +110,15 @@ def test_a_displacement_moves_the_field() -> None:
     inner = 0.8 * points()
     for a, b in zip(generator.field(still, inner), generator.field(moved, inner + shift), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_paint_colours_without_moving_surfaces() -> None:
+    generator = made(MICRO)
+    plain = generator.from_latent(torch.zeros(1, 6))
+    other = torch.randn(plain.planes.shape, generator=torch.Generator().manual_seed(7))
+    density, colour = generator.field(Subject(plain.planes, plain.backward, other), points())
+    assert torch.equal(density, generator.field(plain, points())[0])
+    assert torch.equal(colour, generator.field(Subject(other, plain.backward), points())[1])
 
 
 def test_truncation_goes_from_the_average_to_the_code() -> None:
