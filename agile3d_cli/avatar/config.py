@@ -121,14 +121,16 @@ class InvertConfig:
 
     search_steps: int = 60
     """Steps of the latent search after the landmark fit."""
-    search_rate: float = 0.12
-    prior: float = 2e-4
+    search_rate: float = 0.15
+    prior: float = 5e-4
     """Weight of the squared latent against a mean colour error in [0, 1]."""
     paint_steps: int = 150
     """Steps of the residual on the planes."""
     paint_rate: float = 0.04
+    paint_rays: int = 4096
+    """Pixels compared in one of them."""
     rays: int = 2048
-    """Pixels compared in one step."""
+    """Pixels compared in one step of the search."""
     coarse: int = 28
     fine: int = 10
     """Samples along a ray: to find the surface, and to compare it."""

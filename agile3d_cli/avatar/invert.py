@@ -4,30 +4,27 @@ In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering 
 Three steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
 coordinates are searched under a normal prior and few steps; what is left is painted onto the surface as it is. The paper
 trains an encoder for this; here it is optimised, as long as there is none.
-Source: AgileGAN3D (arXiv 2303.14297); Roich et al., Pivotal Tuning (2021) for the last step, moved from the weights to
-the planes so that the backbone runs only once.
+Source: AgileGAN3D (arXiv 2303.14297).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from agile3d_cli import camera
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.likeness import Shape, fit_shape
+from agile3d_cli.avatar.photo import Pixels, photo_pixels
+from agile3d_cli.avatar.residual import paint_residual
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
-FACE_CENTRE, FACE_WIDTH = (0.0, 0.0, 0.25), (0.14, 0.17, 0.2)
-"""Where on the mean head density is held most, and how far around it, world units."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Latent:
     """(1, 3, G, G, G) the person's own part of the deformation."""
     paint: Tensor | None
     """(1, 3, C, S, S) added to the planes where colours are read: what the photo shows, on the surface as it is."""
+
     def subject(
         self, generator: TriplaneGenerator, displacement: Tensor | None = None, identity: float = 1.0
     ) -> Subject:
@@ -62,20 +60,6 @@ class Latent:
         return Subject(subject.planes, subject.backward, subject.planes + identity * self.paint)
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is compared: P pixels of the photo with their rays."""
-
-    origin: Tensor
-    direction: Tensor
-    colour: Tensor
-    """(P, 3) in [0, 1]."""
-    alpha: Tensor
-    """(P,) person mask."""
-    weight: Tensor
-    """(P,) how much a pixel counts; 0 outside the photo."""
-
-
 def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float, progress: Progress) -> Latent:
     """Finds the latent of a face.
 
@@ -87,7 +71,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
         progress: told the share that is done, 0 to 1.
     """
     rng = torch.Generator().manual_seed(config.seed)
-    target = _targets(face, wide, base)
+    target = photo_pixels(face, wide, next(base.generator.parameters()))
     shape = _shape(face, base)
     z = _search(base.generator, shape, target, config, rng, lambda share: progress(0.5 * share))
     with torch.no_grad():
@@ -95,7 +79,10 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     latent = Latent(z, ws, None if shape is None else shape.displacement, None)
     if config.paint_steps == 0:
         return latent
-    return _paint(base.generator, latent, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
+    with torch.no_grad():
+        subject = latent.subject(base.generator)
+    paint = paint_residual(base.generator, subject, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
+    return replace(latent, paint=paint)
 
 
 def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
@@ -104,51 +91,24 @@ def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
     return fit_shape(base.generator.deformation, torch.from_numpy(face.landmarks), base.landmarks, face.label)
 
 
-def _targets(face: AlignedFace, wide: float, base: BaseModel) -> _Target:
-    """Pixels of the crop and of the wide picture at the resolutions that the planes can hold."""
-    parts = []
-    like = next(base.generator.parameters())
-    for picture, matte, valid, label, size in (
-        (face.wide, face.matte, face.valid, camera.with_focal(face.label, camera.FOCAL * wide), 192),
-        (face.image, _zoomed(face.matte, wide), None, face.label, 256),
-    ):
-        small = F.interpolate(picture[None], (size, size), mode="area")[0]
-        mask = F.interpolate(matte[None], (size, size), mode="area")[0, 0]
-        weight = torch.ones_like(mask) if valid is None else F.interpolate(valid[None], (size, size), mode="area")[0, 0]
-        # Clothes and the neck's lower part are not this generator's strength.
-        rows = torch.arange(size)[:, None] / size
-        weight = weight * torch.where((valid is not None) & (rows > 0.8), 0.3, 1.0)
-        origin, direction = camera.rays(label[None], size, size)
-        parts.append((origin[0], direction[0], (small.reshape(3, -1).T + 1) / 2, mask.reshape(-1), weight.reshape(-1)))
-    columns = [torch.cat(column).to(like) for column in zip(*parts, strict=True)]
-    return _Target(*columns)
-
-
-def _zoomed(matte: Tensor, wide: float) -> Tensor:
-    """The wide picture's matte (1, S, S) cut to the crop's framing."""
-    size = matte.shape[-1]
-    part = round(size * wide)
-    start = (size - part) // 2
-    cut = matte[:, start : start + part, start : start + part]
-    return F.interpolate(cut[None], (size, size), mode="bilinear", align_corners=False)[0]
-
-
 def _search(
     generator: TriplaneGenerator,
     shape: Shape | None,
-    target: _Target,
+    target: Pixels,
     config: InvertConfig,
     rng: torch.Generator,
     progress: Progress,
 ) -> Tensor:
     """Latent coordinates beyond the shape, by rendering loss under the normal prior. Returns z (1, z_dim)."""
-    fixed = torch.zeros(1, 0) if shape is None else shape.z.cpu()
+    # Without a whole mesh of landmarks the head keeps its mean shape.
+    fixed = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z.cpu()
     z = torch.zeros(1, generator.config.z_dim - fixed.shape[1], device=target.colour.device, requires_grad=True)
     lead = fixed.to(z.device)
     backward = None
-    if generator.deforms and shape is not None:
+    if generator.deforms:
         with torch.no_grad():
-            backward = generator.backward(generator.deformation.weights(lead), shape.displacement)
+            moved = None if shape is None else shape.displacement
+            backward = generator.backward(generator.deformation.weights(lead), moved)
     optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
     for step in range(config.search_steps):
         picked = _draw(target, config.rays, rng)
@@ -168,37 +128,7 @@ def _search(
     return torch.cat([lead, z.detach()], 1)
 
 
-def _paint(
-    generator: TriplaneGenerator,
-    latent: Latent,
-    target: _Target,
-    config: InvertConfig,
-    rng: torch.Generator,
-    progress: Progress,
-) -> Latent:
-    """Adds planes that only colours are read from; surfaces stay as they are, and the backbone runs only once."""
-    with torch.no_grad():
-        subject = latent.subject(generator)
-    paint = torch.zeros_like(subject.planes, requires_grad=True)
-    optimizer = torch.optim.Adam([paint], lr=config.paint_rate, betas=(0.9, 0.98))
-    for step in range(config.paint_steps):
-        optimizer.param_groups[0]["lr"] = config.paint_rate * (1 - 0.85 * step / config.paint_steps)
-        picked = _draw(target, config.rays, rng)
-        seen = _look(generator, Subject(subject.planes, subject.backward, subject.planes + paint), target, picked, config, rng)
-        # Only the person is painted, and only onto what is there: no background on the hair's edge.
-        weight = target.weight[picked] * target.alpha[picked] * seen.alpha.detach()
-        wanted = target.colour[picked] * seen.alpha[:, None].detach()
-        loss = (weight * (seen.colour - wanted).abs().mean(1)).sum() / weight.sum().clamp(min=1)
-        loss = loss + config.smooth * sum(paint.diff(dim=d).square().mean() for d in (-1, -2))
-        loss = loss + config.small * paint.square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        progress((step + 1) / config.paint_steps)
-    return Latent(latent.z, latent.ws, latent.displacement, paint.detach())
-
-
-def _draw(target: _Target, count: int, rng: torch.Generator) -> Tensor:
+def _draw(target: Pixels, count: int, rng: torch.Generator) -> Tensor:
     return torch.randint(len(target.alpha), (count,), generator=rng).to(target.alpha.device)
 
 
@@ -213,7 +143,7 @@ class _Seen:
 def _look(
     generator: TriplaneGenerator,
     subject: Subject,
-    target: _Target,
+    target: Pixels,
     picked: Tensor,
     config: InvertConfig,
     rng: torch.Generator,

@@ -22,6 +22,9 @@ GUIDE_COARSE = 4
 """The grid is evaluated around occupied nodes of a grid this many times coarser."""
 GUIDE_SAMPLES = 64
 FINE_SAMPLES = 14
+EDGE_SAMPLES = 48
+FULL = 0.97
+"""Alpha below which a ray that the guide saw is looked at again."""
 SEEN = 2e-3
 """Coarse alpha below which a ray counts as background."""
 CHUNK = 1 << 17
@@ -76,19 +79,44 @@ class GeneratorHead:
 
     def _rays(self, origin: Tensor, direction: Tensor, colour: Tensor, alpha: Tensor, depth: Tensor) -> None:
         """Fills ``colour`` (R, 3), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
+        seen, depths = self.trace(origin, direction)
+        if not len(seen):
+            return
+        self._shade(seen, depths, origin, direction, colour, alpha, depth)
+        # At an outline the coarse guide may hide what lies behind a near miss: look again all along such rays.
+        weak = seen[alpha[seen] < FULL]
+        if len(weak):
+            coarse = spread_depths(self._generator.config.near, self._generator.config.far, GUIDE_SAMPLES, origin[weak])
+            density = self._guided(origin[weak], direction[weak], coarse)
+            there = (density[:, 1:].clamp(max=1) + density[:, :-1].clamp(max=1)) / 2
+            depths = importance_depths(coarse, _widen(there), EDGE_SAMPLES)
+            self._shade(weak, depths, origin, direction, colour, alpha, depth)
+
+    def _shade(
+        self,
+        chosen: Tensor,
+        depths: Tensor,
+        origin: Tensor,
+        direction: Tensor,
+        colour: Tensor,
+        alpha: Tensor,
+        depth: Tensor,
+    ) -> None:
+        """Asks the field at ``depths`` (n, S) of the ``chosen`` rays (n,) and fills in their pixels."""
+        points = (origin[chosen, None] + direction[chosen, None] * depths[..., None]).reshape(-1, 3)
+        density, rgb = self.field(points)
+        shape = depths.shape
+        pixels = composite(density.reshape(1, *shape), rgb.reshape(1, *shape, 3), depths[None])
+        colour[chosen], alpha[chosen], depth[chosen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
+
+    @torch.no_grad()
+    def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the rays (R, 3) meet the head, (n,), and the depths (n, FINE_SAMPLES) at which to ask the field."""
         config = self._generator.config
         coarse = spread_depths(config.near, config.far, GUIDE_SAMPLES, origin)
         weights = interval_weights(self._guided(origin, direction, coarse), coarse)
         seen = (weights.sum(-1) > SEEN).nonzero()[:, 0]
-        if not len(seen):
-            return
-        origin, direction = origin[seen], direction[seen]
-        depths = importance_depths(coarse[seen], _widen(weights[seen]), FINE_SAMPLES)
-        points = (origin[:, None] + direction[:, None] * depths[..., None]).reshape(-1, 3)
-        density, rgb = self.field(points)
-        shape = depths.shape
-        pixels = composite(density.reshape(1, *shape), rgb.reshape(1, *shape, 3), depths[None])
-        colour[seen], alpha[seen], depth[seen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
+        return seen, importance_depths(coarse[seen], _widen(weights[seen]), FINE_SAMPLES)
 
     def _guided(self, origin: Tensor, direction: Tensor, depths: Tensor) -> Tensor:
         """Density from the guide, rays (R, 3) and depths (R, S) -> (R, S)."""

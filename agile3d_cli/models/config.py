@@ -95,6 +95,8 @@ class GeneratorConfig:
     """Multiplies the decoder's density output before softplus(s - 1), and the result."""
     box: float = 1.0
     """Edge of the cube the planes cover, world units."""
+    border: int = 0
+    """Outermost texels of the planes that count as empty space: there look-ups fade into nothing."""
     near: float = 2.25
     far: float = 3.3
     coarse_samples: int = 48

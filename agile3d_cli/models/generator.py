@@ -74,7 +74,11 @@ class TriplaneGenerator(nn.Module):
         Outside the box the density is zero.
         """
         inside = points.abs().amax(-1) < self.config.box / 2
-        density, features = self.canonical_field(subject.planes, self.to_canonical(subject, points), subject.paint)
+        points = self.to_canonical(subject, points)
+        if self.config.border:
+            edge = 1 - 2 * self.config.border / self.config.plane_size
+            inside = inside & (self.deformation.focus.forward(points).abs().amax(-1) < edge)
+        density, features = self.canonical_field(subject.planes, points, subject.paint)
         return density * inside, features
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:

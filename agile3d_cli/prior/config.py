@@ -24,6 +24,7 @@ MINI = GeneratorConfig(
     feature_channels=3,
     density_gain=10.0,
     box=1.0,
+    border=2,
     near=2.1,
     far=3.3,
     coarse_samples=40,
