@@ -2,8 +2,8 @@
 
 In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering at that camera is the photo.
 Three steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
-coordinates are searched under a normal prior and few steps; what is left is painted onto the surface as it is. The paper
-trains an encoder for this; here it is optimised, as long as there is none.
+coordinates are searched under a normal prior and few steps; what is left is painted onto the surface as it is. The
+paper trains an encoder for this; here it is optimised, as long as there is none.
 Source: AgileGAN3D (arXiv 2303.14297).
 """
 

@@ -166,6 +166,22 @@ def test_no_steps_leave_the_landmark_fit(micro: BaseModel, sitter: tuple[Tensor,
     assert plain.paint is None and not plain.z[:, 3:].any() and shares == []
 
 
+def test_five_landmarks_leave_the_mean_shape(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    # What estimators without a face mesh find.
+    face = dataclasses.replace(sitter[1], landmarks=sitter[1].landmarks[:5])
+    found = invert(face, micro, QUICK, WIDE, silent)
+    assert found.displacement is None and not found.z[:, :3].any() and found.z[:, 3:].any()
+    searched = found.subject(micro.generator, identity=0)
+    mean = micro.generator.from_latent(torch.zeros(1, 8))
+    assert searched.backward is not None and torch.equal(searched.backward, mean.backward)
+
+
+def test_nobody_in_the_mask_paints_nothing(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    face = dataclasses.replace(sitter[1], matte=torch.zeros_like(sitter[1].matte))
+    found = invert(face, micro, QUICK, WIDE, silent)
+    assert found.paint is None or not found.paint.any()
+
+
 def test_progress_rises_to_one(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
     config = dataclasses.replace(QUICK, search_steps=2, paint_steps=3, rays=16)

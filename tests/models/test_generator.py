@@ -99,6 +99,19 @@ def test_field_is_empty_outside_the_box() -> None:
     assert outside.any() and not density[outside].any() and (density[~outside] > 0).all()
 
 
+def test_the_planes_border_is_empty_space() -> None:
+    plain, bordered = (made(dataclasses.replace(MICRO, border=border)) for border in (0, 2))
+    subject = plain.from_latent(torch.zeros(1, 6))
+    places = points(4000)
+    density, colour = plain.field(subject, places)
+    held, same = bordered.field(subject, places)
+    normalised = plain.deformation.focus.forward(plain.to_canonical(subject, places))
+    # Two of sixteen texels on each side: a quarter of the planes' width.
+    within = normalised.abs().amax(-1) < 0.75
+    assert within.any() and not within.all()
+    assert torch.equal(held, density * within) and torch.equal(same, colour)
+
+
 def test_a_displacement_moves_the_field() -> None:
     # The same shift of space everywhere: the field of the shifted subject is the field, shifted.
     generator = made(MICRO)

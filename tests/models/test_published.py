@@ -14,7 +14,9 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, SuperresolutionConfig
 from agile3d_cli.models.foreign import eg3d_names, from_eg3d
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.layers import upsample
 from agile3d_cli.models.published import render_published
+from agile3d_cli.models.superresolution import Superresolution
 from agile3d_cli.models.triplane import plane_features
 
 GOLDEN = Path(__file__).parents[2] / "../shared/parity/eg3d-mini"
@@ -151,3 +153,25 @@ def test_rays_that_meet_nothing_are_far_and_black() -> None:
     assert (shown.rendered == -1).all()
     step = (TINY.far - TINY.near) / (TINY.coarse_samples - 1)
     torch.testing.assert_close(shown.depth, torch.full_like(shown.depth, TINY.far + step / 2))
+
+
+def test_super_resolution_doubles_once_or_twice() -> None:
+    features, ws = torch.randn(2, 32, 8, 8), torch.randn(2, 6, 8)
+    for sizes in ((16, 32), (16, 16), (8, 16)):
+        config = dataclasses.replace(
+            TINY, superresolution=SuperresolutionConfig(rendered=8, entry=8, sizes=sizes, channels=(6, 4))
+        )
+        torch.manual_seed(0)
+        network = Superresolution(config).requires_grad_(False)
+        image = network(features, ws)
+        assert image.shape == (2, 3, sizes[-1], sizes[-1])
+        # Only the last style counts.
+        other = torch.cat([torch.randn(2, 5, 8), ws[:, -1:]], 1)
+        assert torch.equal(network(features, other), image)
+        # With its outputs off, what is left is the rendered picture, enlarged.
+        for block in network.blocks:
+            block.output.weight.zero_()
+        enlarged = features[:, :3]
+        while enlarged.shape[-1] < sizes[-1]:
+            enlarged = upsample(enlarged)
+        torch.testing.assert_close(network(features, ws), enlarged)
