@@ -1,0 +1,164 @@
+"""The training of the embedded generator, on a ball whose every point is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
+from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.prior.config import TrainConfig
+from agile3d_cli.prior.points import HeadPoints
+
+needs_embree = pytest.mark.skipif(find_spec("embreex") is None, reason="embreex is not installed (extra: train)")
+CENTRE, RADIUS, SIZE, VIEWS = torch.tensor([0.0, 0.0, 0.05]), 0.25, 24, 9
+CONFIG = GeneratorConfig(
+    z_dim=4,
+    w_dim=8,
+    label_dim=0,
+    normalize_z=False,
+    mapping_lr=0.5,
+    plane_size=16,
+    plane_channels=8,
+    plane_axes="xy_xz_zy",
+    channel_base=64,
+    channel_max=8,
+    decoder_hidden=16,
+    feature_channels=3,
+    density_gain=10.0,
+    mean_planes=True,
+    bias_maps=8,
+    focus=FocusConfig(strength=2.0),
+    deformation=DeformationConfig(shapes=1, grid=6, inverse_grid=8),
+)
+TRAIN = TrainConfig(batch=2, points=256, steps=120, warmup=5, rate=1e-2, decoder_rate=1e-2, mean_rate=4e-2)
+
+
+def ball_views(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures (V, S, S, 4) uint8 and depth (V, S, S) half precision; a point's colour tells where it is."""
+    origin, direction = camera.rays(labels, SIZE, SIZE)
+    away = origin - CENTRE
+    half = (away * direction).sum(-1)
+    root = half.square() - away.square().sum(-1) + RADIUS**2
+    hit = root > 0
+    depth = torch.where(hit, -half - root.clamp(min=0).sqrt(), 0)
+    colour = 0.5 + (origin + direction * depth[..., None])
+    pixels = torch.cat([colour * hit[..., None], hit[..., None].float()], -1)
+    shape = (len(labels), SIZE, SIZE)
+    return (pixels * 255 + 0.5).to(torch.uint8).reshape(*shape, 4), depth.half().reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of three balls each."""
+    folder = tmp_path_factory.mktemp("balls")
+    labels = torch.stack([camera.portrait_label(0.7 * k, 0.1 * (k % 3), 0.62 * camera.FOCAL) for k in range(VIEWS)])
+    pixels, depth = ball_views(labels)
+    for number in range(2):
+        z = torch.randn(3, 4, generator=torch.Generator().manual_seed(number))
+        repeated = {"pixels": pixels, "depth": depth, "labels": labels}
+        shard = {name: value.expand(3, *value.shape).contiguous() for name, value in repeated.items()}
+        save_file(shard | {"z": z}, folder / f"heads-{number:04d}.safetensors")
+    return folder
+
+
+def interior(count: int = 500) -> Tensor:
+    rng = torch.Generator().manual_seed(9)
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=1)
+    return CENTRE + 0.8 * RADIUS * torch.rand(count, 1, generator=rng) * direction
+
+
+def made() -> TriplaneGenerator:
+    torch.manual_seed(0)
+    return TriplaneGenerator(CONFIG)
+
+
+@pytest.fixture
+def data(shards: Path) -> HeadPoints:
+    return HeadPoints(shards, made(), interior(), held_out=2)
+
+
+def test_points_lie_where_they_say(data: HeadPoints) -> None:
+    assert (len(data), data.train, data.size) == (6, 4, SIZE)
+    batch = data.batch([0, 3], 2000, torch.Generator().manual_seed(0))
+    distance = (batch.surface - CENTRE).norm(dim=-1)
+    # Stored depth is good to 0.001 of a world unit (half precision), warped points to 1e-6.
+    solid = batch.solid > 0
+    assert solid.any() and not solid.all()
+    assert (distance[solid] < RADIUS + 2e-3).all() and ((distance - RADIUS).abs() < 0.02).all()
+    assert ((batch.empty - CENTRE).norm(dim=-1) > RADIUS - 1e-3).all()
+    assert ((batch.inside - CENTRE).norm(dim=-1) < RADIUS).all()
+    # The colour is that of the hit, at most the shell's depth away.
+    assert ((batch.colour - 0.5 - batch.surface).abs() < 0.02).all()
+    assert torch.equal(batch.z, data.z[[0, 3]])
+
+
+def test_points_are_brought_to_the_mean_head(shards: Path) -> None:
+    generator = made()
+    shift = torch.tensor([0.0, 0.03, 0.0])
+    generator.deformation.basis[0] = shift[:, None, None, None]
+    data = HeadPoints(shards, generator, interior(), held_out=2)
+    batch = data.batch([1], 500, torch.Generator().manual_seed(0))
+    # The subject is the mean head moved by z's first coordinate times the shift; undone, the ball lies lower or higher.
+    centre = CENTRE - data.z[1, 0] * shift
+    assert (((batch.surface - centre).norm(dim=-1) - RADIUS).abs() < 0.02).all()
+
+
+def test_the_same_seed_gives_the_same_batches(data: HeadPoints) -> None:
+    first, second = (data.batches(2, 64, torch.Generator().manual_seed(3)) for _ in range(2))
+    for _ in range(5):
+        a, b = next(first), next(second)
+        assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+
+
+def test_no_shards_are_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"prior\.subjects"):
+        HeadPoints(tmp_path, made(), interior())
+
+
+@pytest.fixture
+def kept_signals() -> Iterator[None]:
+    """Puts back the handler that a training run sets."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@needs_embree
+def test_training_learns_the_ball_and_keeps_its_state(data: HeadPoints, tmp_path: Path, kept_signals: None) -> None:
+    from agile3d_cli.prior.train import Trainer, losses
+
+    trainer = Trainer(made(), TRAIN, tmp_path)
+    held = data.batch([4, 5], 500, torch.Generator().manual_seed(1))
+    before = {name: float(value.detach()) for name, value in losses(trainer.generator, held, TRAIN).items()}
+    trainer.run(data, minutes=5)
+    after = {name: float(value.detach()) for name, value in losses(trainer.generator, held, TRAIN).items()}
+    assert trainer.step == TRAIN.steps
+    assert after["density"] < 0.6 * before["density"] and after["colour"] < 0.8 * before["colour"]
+
+    other = Trainer(made(), TRAIN, tmp_path)
+    other.load()
+    assert other.step == trainer.step and torch.equal(other.rng.get_state(), trainer.rng.get_state())
+    for name, value in trainer.generator.state_dict().items():
+        assert torch.equal(other.generator.state_dict()[name], value)
+    for name, value in trainer.average.items():
+        assert torch.equal(other.average[name], value)
+    for index, state in trainer.optimizer.state_dict()["state"].items():
+        restored = other.optimizer.state_dict()["state"][index]
+        assert all(torch.equal(torch.as_tensor(restored[key]), torch.as_tensor(state[key])) for key in state)
+    # One more step is the same step.
+    batch = data.batch([0, 1], 64, torch.Generator().manual_seed(2))
+    terms = [one._update(batch) for one in (trainer, other)]
+    assert all(torch.equal(terms[0][name], terms[1][name]) for name in terms[0])
+    assert all(
+        torch.equal(a, b) for a, b in zip(trainer.generator.parameters(), other.generator.parameters(), strict=True)
+    )
