@@ -9,10 +9,12 @@ Source: AgileGAN3D (arXiv 2303.14297).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
@@ -25,6 +27,8 @@ from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
+BROAD = 2.0
+"""Width of the filter that takes broad tones from painted planes, texels."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +45,44 @@ class Latent:
     """(1, 3, C, S, S) added to the planes where colours are read: what the photo shows, on the surface as it is."""
 
     def subject(
-        self, generator: TriplaneGenerator, displacement: Tensor | None = None, identity: float = 1.0
+        self,
+        generator: TriplaneGenerator,
+        painter: TriplaneGenerator | None = None,
+        displacement: Tensor | None = None,
+        identity: float = 1.0,
     ) -> Subject:
-        """The head of this latent in ``generator``, the base or a stylized copy of it.
+        """The head of this latent.
 
         Args:
-            generator: where to decode.
+            generator: the base, whose surfaces it has.
+            painter: a stylized copy whose colours it has; the base's own without one.
             displacement: a style's own part of the deformation.
-            identity: share of what was painted.
+            identity: how much of what was painted shows, 0 to 1. Up to the middle its broad tones come in, beyond it
+                the fine detail, which works against a style.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
         moved = self.displacement
         if displacement is not None:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
-        if self.paint is None or identity == 0:
-            return subject
-        return Subject(subject.planes, subject.backward, subject.planes + identity * self.paint)
+        paint = subject.planes if painter is None else painter.backbone(self.ws)
+        if self.paint is not None:
+            broad = soften(self.paint, BROAD)
+            paint = paint + min(1.0, 2 * identity) * broad + max(0.0, 2 * identity - 1) * (self.paint - broad)
+        return Subject(subject.planes, subject.backward, paint)
+
+
+def soften(planes: Tensor, width: float) -> Tensor:
+    """Gaussian filter of standard deviation ``width`` texels over planes (N, 3, C, S, S)."""
+    reach = math.ceil(3 * width)
+    away = torch.arange(-reach, reach + 1, dtype=planes.dtype, device=planes.device)
+    taps = torch.exp(-away.square() / (2 * width**2))
+    taps = (taps / taps.sum())[None, None]
+    lines = planes.reshape(-1, 1, planes.shape[-1])
+    lines = F.conv1d(F.pad(lines, (reach, reach), mode="replicate"), taps)
+    lines = lines.reshape(planes.shape).transpose(-1, -2).reshape(-1, 1, planes.shape[-2])
+    lines = F.conv1d(F.pad(lines, (reach, reach), mode="replicate"), taps)
+    return lines.reshape(planes.shape).transpose(-1, -2)
 
 
 def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float, progress: Progress) -> Latent:

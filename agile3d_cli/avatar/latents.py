@@ -59,9 +59,9 @@ def build_head(
     """The head of a latent in a style, at the three dials' strengths (each 0 to 1); no style is the plain head."""
     if style is None:
         return GeneratorHead(base.generator, latent.subject(base.generator))
-    generator = stylized(base.generator, style, color)
+    painter = stylized(base.generator, style, color)
     moved = None if style.displacement is None else structure * style.displacement[None].to(latent.ws)
-    return GeneratorHead(generator, latent.subject(generator, moved, identity))
+    return GeneratorHead(base.generator, latent.subject(base.generator, painter, moved, identity))
 
 
 def open_style(bundle: StyleBundle, base: BaseModel) -> StyleDifference:

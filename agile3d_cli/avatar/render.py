@@ -7,8 +7,10 @@ fast path is tested against.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import label as label_parts
 from torch import Tensor
 
 from agile3d_cli import camera
@@ -22,6 +24,8 @@ GUIDE_COARSE = 4
 """The grid is evaluated around occupied nodes of a grid this many times coarser."""
 GUIDE_SAMPLES = 64
 FINE_SAMPLES = 14
+SOLID = 8.0
+"""Density from which a node of the guide is part of something."""
 EDGE_SAMPLES = 48
 FULL = 0.97
 """Alpha below which a ray that the guide saw is looked at again."""
@@ -106,7 +110,9 @@ class GeneratorHead:
         points = (origin[chosen, None] + direction[chosen, None] * depths[..., None]).reshape(-1, 3)
         density, rgb = self.field(points)
         shape = depths.shape
-        pixels = composite(density.reshape(1, *shape), rgb.reshape(1, *shape, 3), depths[None])
+        # Where the guide is empty there is nothing, or something that floats apart.
+        density = density.reshape(shape) * (self._guided(origin[chosen], direction[chosen], depths) > 0)
+        pixels = composite(density[None], rgb.reshape(1, *shape, 3), depths[None])
         colour[chosen], alpha[chosen], depth[chosen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
 
     @torch.no_grad()
@@ -133,7 +139,7 @@ class GeneratorHead:
         wanted = F.interpolate(near, size=(GUIDE, GUIDE, GUIDE), mode="trilinear", align_corners=True).reshape(-1) > 0
         guide = torch.zeros(GUIDE**3).to(self._subject.planes)
         guide[wanted] = self._grid_density(_nodes(GUIDE, self.box, guide).reshape(-1, 3)[wanted])
-        return guide.reshape(1, 1, GUIDE, GUIDE, GUIDE)
+        return _largest_part(guide.reshape(1, 1, GUIDE, GUIDE, GUIDE))
 
     def _grid_density(self, points: Tensor) -> Tensor:
         # The outermost nodes lie on the box, where the field ends; they are asked a hair inside.
@@ -168,6 +174,17 @@ def _nodes(size: int, half_width: float, like: Tensor) -> Tensor:
     line = torch.linspace(-half_width, half_width, size, device=like.device, dtype=like.dtype)
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     return torch.stack([x, y, z], -1)
+
+
+def _largest_part(guide: Tensor) -> Tensor:
+    """The density grid without what floats apart from the head."""
+    solid = guide[0, 0].cpu().numpy() > SOLID
+    parts, count = label_parts(solid)
+    if count < 2:
+        return guide
+    largest = 1 + int(np.bincount(parts.ravel())[1:].argmax())
+    kept = torch.from_numpy(parts == largest).to(guide)[None, None]
+    return guide * (F.max_pool3d(kept, 3, 1, 1) > 0)
 
 
 def _widen(weights: Tensor) -> Tensor:

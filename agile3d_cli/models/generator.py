@@ -19,6 +19,9 @@ from agile3d_cli.models.deformation import Deformation
 from agile3d_cli.models.superresolution import Superresolution
 from agile3d_cli.models.triplane import Decoder, plane_features
 
+PAINT_FADES = (-0.1, 0.03)
+"""Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -92,13 +95,24 @@ class TriplaneGenerator(nn.Module):
         normalised = self.deformation.focus.forward(points)
         density, features = self.decoder(plane_features(planes, normalised, self.config.plane_axes))
         if paint is not None:
-            features = self.decoder(plane_features(paint, normalised, self.config.plane_axes))[1]
+            painted = self.decoder(plane_features(paint, normalised, self.config.plane_axes))[1]
+            features = torch.lerp(features, painted, front_share(points))
         return density, features
 
     def from_latent(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Subject:
         """Subjects of latents (N, z_dim)."""
         weights = self.deformation.weights(z) * truncation if self.deforms else None
         return self.subject(self.mapping(z, label, truncation), weights)
+
+
+def front_share(points: Tensor) -> Tensor:
+    """How much of what was painted shows at canonical points (N, P, 3), (N, P, 1): all in front, nothing behind.
+
+    The plane (x, y) runs through the whole head, so a face painted on it would look out of the back as well.
+    """
+    low, high = PAINT_FADES
+    share = ((points[..., 2:] - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Checkpoint -> the shipped model file ``mini.safetensors``, with its landmarks and its card's facts.
 
-    python -m agile3d_cli.prior.publish --kit HEAD_KIT --state runs/mini/state.safetensors --out agile3d_cli/assets
+python -m agile3d_cli.prior.publish --kit HEAD_KIT --state runs/mini/state.safetensors --out agile3d_cli/assets
 """
 
 from __future__ import annotations

@@ -47,22 +47,18 @@ class NewStyleConfig:
 class TransferConfig:
     """How the base generator is fine-tuned on the pairs."""
 
-    steps: int = 500
-    batch: int = 2
-    patch: int = 36
+    steps: int = 400
+    batch: int = 4
+    patch: int = 48
     """Edge of the compared picture patches, pixels."""
-    rate: float = 0.02
-    """Adam's learning rate of the mean planes; falls to a tenth."""
-    output_rate: float = 2e-3
+    rate: float = 0.03
+    """Adam's learning rate of the mean planes; falls to a twentieth."""
+    output_rate: float = 3e-3
     """The same of the plane outputs."""
-    coarse: int = 22
-    fine: int = 10
-    """Samples along a ray: to find the surface, and to compare it."""
-    edges: float = 0.7
-    outline: float = 0.4
-    hold: float = 0.02
-    smooth: float = 0.5
-    """Weights against a mean colour difference in [-1, 1]: edges, coverage, unchanged density, smooth planes."""
+    edges: float = 0.5
+    smooth: float = 0.3
+    small: float = 2e-3
+    """Weights against a mean colour difference in [0, 1]: differences of neighbours, smooth planes, small change."""
     checkpoint: int = 50
     """Steps between two saved states."""
     seed: int = 0
@@ -81,7 +77,7 @@ class Preset:
 
 
 PRESET_WORK = {
-    "fast": Preset(pairs=80, size=192, steps=300),
+    "fast": Preset(pairs=80, size=192, steps=400),
     "standard": Preset(pairs=300, size=256, steps=1200),
     "full": Preset(pairs=2000, size=256, steps=6000),
 }

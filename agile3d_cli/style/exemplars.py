@@ -88,9 +88,7 @@ def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
 def as_batch(exemplars: ExemplarSet, size: int) -> Tensor:
     """All exemplars at one size, (N, 3, size, size)."""
     rows = [
-        torch.nn.functional.interpolate(
-            image[None], (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
+        torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
         for image in exemplars.images
     ]
     return torch.cat(rows)

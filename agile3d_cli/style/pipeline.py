@@ -25,6 +25,7 @@ from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, to_array, write_whole
 from agile3d_cli.licenses import LicenseNote, join_notes
 from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.generator import Subject
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import make_pairs
@@ -151,14 +152,16 @@ def _start(
 @torch.no_grad()
 def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
     """Random people in the style, (2 * PREVIEW_PEOPLE, 3, S, S): front and turned in turn."""
-    generator = stylized(base.generator, difference)
+    generator, painter = base.generator, stylized(base.generator, difference)
     rng = torch.Generator().manual_seed(2303)
     views = []
     for _ in range(PREVIEW_PEOPLE):
         z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
-        head = GeneratorHead(generator, generator.subject(generator.mapping(z), weights, moved))
+        ws = generator.mapping(z)
+        subject = generator.subject(ws, weights, moved)
+        head = GeneratorHead(generator, Subject(subject.planes, subject.backward, painter.backbone(ws)))
         labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
         views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
     return torch.cat(views)

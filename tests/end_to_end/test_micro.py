@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar import pipeline as avatar_pipeline
 from agile3d_cli.avatar.config import ApplyConfig, InvertConfig, ViewsConfig
-from agile3d_cli.avatar.invert import Latent, invert
+from agile3d_cli.avatar.invert import Latent, invert, soften
 from agile3d_cli.avatar.latents import build_head, load_head, personal_tensors
 from agile3d_cli.avatar.likeness import fit_shape, landmark_points, landmarks_of
 from agile3d_cli.avatar.pipeline import make_avatar
 from agile3d_cli.avatar.render import GeneratorHead, render_plain
+from agile3d_cli.avatar.traced import colours, trace
 from agile3d_cli.bundle import (
     BaseReference,
     Portrait,
@@ -34,7 +36,9 @@ from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.template import face_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import look_up
+from agile3d_cli.models.generator import PAINT_FADES, Subject
 from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.style import augment
 from agile3d_cli.style import pipeline as style_pipeline
@@ -48,7 +52,7 @@ from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
 WIDE = 0.62
 QUICK = InvertConfig(search_steps=12, paint_steps=40, paint_rate=0.08, rays=600, coarse=24, fine=8)
-BRIEF = TransferConfig(steps=24, batch=2, patch=16, coarse=20, fine=8, checkpoint=8)
+BRIEF = TransferConfig(steps=24, batch=2, patch=16, checkpoint=8)
 
 
 def silent(*_: object) -> None:
@@ -82,20 +86,71 @@ def pairs(micro: BaseModel) -> Pairs:
 # Rendering
 
 
-def test_guided_rendering_is_the_plain_one(micro: BaseModel) -> None:
-    z = torch.randn(1, 8, generator=torch.Generator().manual_seed(4))
-    subject = micro.generator.from_latent(z)
+@pytest.mark.parametrize("painted", [False, True])
+def test_guided_rendering_is_the_plain_one(micro: BaseModel, painted: bool) -> None:
+    subject = micro.generator.from_latent(torch.randn(1, 8, generator=torch.Generator().manual_seed(1)))
+    if painted:
+        noise = 0.3 * torch.randn(subject.planes.shape, generator=torch.Generator().manual_seed(2))
+        subject = dataclasses.replace(subject, paint=subject.planes + noise)
     labels = torch.stack([camera.portrait_label(0.1), camera.portrait_label(2.0, 0.3, WIDE * camera.FOCAL)])
     fast = GeneratorHead(micro.generator, subject).render(labels, 64, -1.0)
     plain = [render_plain(micro.generator, subject, label[None], 64) for label in labels]
     image, alpha, depth = (torch.cat([getattr(p, name) for p in plain]) for name in ("image", "alpha", "depth"))
-    # Measured: image 0.004, alpha 0.002, depth 0.002 on average, image 0.08 at the 99th percentile; the largest
+    # Measured: image 0.0015, alpha 0.0004, depth 0.0006 on average, image 0.023 at the 99th percentile; the largest
     # differences are single pixels of the outline.
-    assert float((fast.image - image).abs().mean()) < 0.01
-    assert float((fast.alpha - alpha).abs().mean()) < 0.005
+    assert float((fast.image - image).abs().mean()) < 0.004
+    assert float((fast.alpha - alpha).abs().mean()) < 0.001
     solid = alpha > 0.95
-    assert float((fast.image - image).abs()[solid.expand_as(image)].quantile(0.99)) < 0.1
-    assert float((fast.depth - depth).abs()[solid].mean()) < 0.003
+    assert float((fast.image - image).abs()[solid.expand_as(image)].quantile(0.99)) < 0.06
+    assert float((fast.depth - depth).abs()[solid].mean()) < 0.002
+
+
+@dataclasses.dataclass(frozen=True)
+class Balls:
+    """Grey balls in place of a generator: what a renderer asks one for."""
+
+    balls: tuple[tuple[tuple[float, float, float], float], ...]
+    """Centre and radius of each."""
+    config: GeneratorConfig
+
+    def field(self, subject: Subject, points: Tensor) -> tuple[Tensor, Tensor]:
+        away = [(points - torch.tensor(centre)).norm(dim=-1) - radius for centre, radius in self.balls]
+        density = 100 * torch.sigmoid(-300 * torch.stack(away).amin(0))
+        return density, torch.full((*points.shape[:2], 3), 0.5)
+
+
+def test_what_floats_beside_the_head_is_not_drawn(micro: BaseModel) -> None:
+    config = micro.generator.config
+    head, crumb = ((0.0, 0.0, 0.0), 0.25), ((0.35, 0.3, 0.1), 0.06)
+    nothing = Subject(torch.zeros(1, 3, 1, 2, 2), None)
+    labels = torch.stack([camera.portrait_label(0.0, 0.0, WIDE * camera.FOCAL), camera.portrait_label(1.2)])
+    alone, both = (
+        GeneratorHead(Balls(balls, config), nothing).render(labels, 64) for balls in ((head,), (head, crumb))
+    )
+    shown = render_plain(Balls((head, crumb), config), nothing, labels[:1], 64)
+    assert float((shown.alpha - alone.alpha[:1]).max()) > 0.9
+    # Measured: 0.007, as the guide ends a little closer to the ball.
+    torch.testing.assert_close(both.alpha, alone.alpha, rtol=0, atol=0.02)
+
+
+def test_traced_pixels_are_the_rendered_ones(micro: BaseModel) -> None:
+    subject = micro.generator.from_latent(torch.randn(1, 8, generator=torch.Generator().manual_seed(1)))
+    other = subject.planes + 0.3 * torch.randn(subject.planes.shape, generator=torch.Generator().manual_seed(2))
+    label = camera.portrait_label(0.2, -0.1)[None]
+    origin, direction = camera.rays(label, 48, 48)
+    traced = trace(micro.generator, subject, origin[0], direction[0])
+    shown = GeneratorHead(micro.generator, dataclasses.replace(subject, paint=other)).render(label, 48)
+    # Measured: 0.15 where a rendering looks again, at outlines.
+    torch.testing.assert_close(traced.alpha, shown.alpha.reshape(-1), rtol=0, atol=0.3)
+    # Only what lies in front is painted in a rendering, while traced pixels are as if all did.
+    front = (shown.alpha.reshape(-1) > 0.99) & (traced.points[..., 2].amin(1) > PAINT_FADES[1])
+    assert int(front.sum()) > 400
+    colour = (shown.image[0].reshape(3, -1).T + 1) / 2
+    found = colours(micro.generator, other, traced)
+    miss = (found - colour)[front].abs()
+    # Measured: 0.003 on average, 0.07 at most, as only the largest shares are kept.
+    assert float(miss.mean()) < 0.006 and float(miss.max()) < 0.15
+    assert not found[traced.alpha == 0].any()
 
 
 def test_field_of_the_head_is_the_generator_s(micro: BaseModel) -> None:
@@ -150,8 +205,42 @@ def test_inversion_finds_the_sitter(micro: BaseModel, sitter: tuple[Tensor, Alig
         shown = head.render(face.label[None], 96, 0.4)
         return float((shown.image[0] - face.image).abs().mean())
 
-    # The red spot is no latent's: only painting brings it.
-    assert error(1.0) < 0.6 * error(0.0)
+    # The red spot is no latent's: only painting brings it. First its broad tones, then its detail.
+    errors = [error(identity) for identity in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.6 * errors[0]
+
+
+def test_paint_moves_no_surface(micro: BaseModel, latent: Latent, style: StyleDifference) -> None:
+    points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    flat = dataclasses.replace(style, displacement=None)
+    bare = GeneratorHead(micro.generator, latent.subject(micro.generator, identity=0)).field(points)
+    painted = build_head(latent, micro, None, 1, 1, 1).field(points)
+    styled = build_head(latent, micro, flat, 1, 1, 1).field(points)
+    assert torch.equal(bare[0], painted[0]) and torch.equal(bare[0], styled[0])
+    assert not torch.equal(bare[1], painted[1]) and not torch.equal(painted[1], styled[1])
+    # Behind the ears nothing of it is seen.
+    behind = micro.generator.to_canonical(latent.subject(micro.generator), points[None])[0, :, 2] < PAINT_FADES[0]
+    assert behind.any() and torch.equal(bare[1][behind], painted[1][behind])
+    assert torch.equal(bare[1][behind], styled[1][behind])
+
+
+def test_softening_keeps_constants_and_the_mean() -> None:
+    planes = torch.randn(2, 3, 4, 40, 40, generator=torch.Generator().manual_seed(0))
+    constant = torch.arange(24.0).reshape(2, 3, 4, 1, 1).expand(2, 3, 4, 40, 40)
+    torch.testing.assert_close(soften(constant, 2.0), constant)
+    inner = F.pad(planes[..., 12:-12, 12:-12], (12, 12, 12, 12))
+    soft = soften(inner, 2.0)
+    torch.testing.assert_close(soft.mean((-1, -2)), inner.mean((-1, -2)), rtol=0, atol=1e-6)
+    assert float(soft.std()) < 0.3 * float(inner.std())
+    # The same along both axes, each plane for itself.
+    torch.testing.assert_close(soften(inner.transpose(-1, -2), 2.0), soft.transpose(-1, -2))
+    torch.testing.assert_close(soften(inner[1:, 2:], 2.0), soft[1:, 2:])
+    # A point becomes a bell of the asked width.
+    point = torch.zeros(1, 1, 1, 41, 41)
+    point[..., 20, 20] = 1
+    bell, away = soften(point, 2.0)[0, 0, 0], torch.arange(41.0) - 20
+    assert float((bell.sum(0) * away.square()).sum()) == pytest.approx(4.0, rel=0.03)
 
 
 def test_inversion_is_repeatable(micro: BaseModel, sitter: tuple[Tensor, AlignedFace], latent: Latent) -> None:
@@ -306,7 +395,9 @@ def test_transfer_learns_the_style(micro: BaseModel, pairs: Pairs, tmp_path: Pat
     first = transfer(pairs, micro, field, dataclasses.replace(BRIEF, steps=1), tmp_path / "one", silent)
     long = dataclasses.replace(BRIEF, steps=60, rate=0.05)
     learnt = transfer(pairs, micro, field, long, tmp_path / "many", silent)
-    assert learnt.losses["colour"] < 0.6 * first.losses["colour"]
+    # Measured: 0.07 and 0.34 of it.
+    assert learnt.losses["colour"] < 0.15 * first.losses["colour"]
+    assert learnt.losses["edges"] < 0.6 * first.losses["edges"]
     assert learnt.steps == 60 and learnt.difference.displacement is field
     assert set(learnt.difference.weights) > {"backbone.mean_planes"}
     assert not any("affine" in name or "decoder" in name for name in learnt.difference.weights)
@@ -315,12 +406,12 @@ def test_transfer_learns_the_style(micro: BaseModel, pairs: Pairs, tmp_path: Pat
 
 
 def interrupted(after: int) -> Callable[[str, float], None]:
-    """A progress that stops the work after so many steps."""
+    """A progress that stops the transfer after so many steps."""
     count = 0
 
-    def tell(_: str, __: float) -> None:
+    def tell(stage: str, _: float) -> None:
         nonlocal count
-        count += 1
+        count += stage == "transfer"
         if count > after:
             raise KeyboardInterrupt
 
@@ -431,8 +522,8 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     plain = GeneratorHead(micro.generator, micro.generator.from_latent(sitter[0])).render(label, 64)
     solid = (shown.alpha > 0.9) & (plain.alpha > 0.9)
     red, green, _ = ((shown.image - plain.image)[:, k][solid[:, 0]].mean() for k in range(3))
-    # Sixteen steps are a beginning: measured a difference of 0.007.
-    assert green < red - 0.003
+    # Sixteen steps are a beginning: measured a difference of 0.075.
+    assert green < red - 0.04
 
 
 def test_work_on_other_pictures_is_not_taken_up(

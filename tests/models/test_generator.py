@@ -20,7 +20,7 @@ from agile3d_cli.models.config import (
     GeneratorConfig,
     SuperresolutionConfig,
 )
-from agile3d_cli.models.generator import Subject, TriplaneGenerator, mean_style
+from agile3d_cli.models.generator import PAINT_FADES, Subject, TriplaneGenerator, front_share, mean_style
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
 from agile3d_cli.prior.config import MINI
 
@@ -130,8 +130,24 @@ def test_paint_colours_without_moving_surfaces() -> None:
     plain = generator.from_latent(torch.zeros(1, 6))
     other = torch.randn(plain.planes.shape, generator=torch.Generator().manual_seed(7))
     density, colour = generator.field(Subject(plain.planes, plain.backward, other), points())
-    assert torch.equal(density, generator.field(plain, points())[0])
-    assert torch.equal(colour, generator.field(Subject(other, plain.backward), points())[1])
+    before, own = generator.field(plain, points())
+    assert torch.equal(density, before)
+    # In front the paint's colours, behind the subject's own, and both in turn between.
+    painted = generator.field(Subject(other, plain.backward), points())[1]
+    share = front_share(generator.to_canonical(plain, points()))
+    assert (share == 0).any() and (share == 1).any() and ((share > 0) & (share < 1)).any()
+    ahead, behind = share[0, :, 0] == 1, share[0, :, 0] == 0
+    assert torch.equal(colour[:, ahead], painted[:, ahead]) and torch.equal(colour[:, behind], own[:, behind])
+    torch.testing.assert_close(colour, own + share * (painted - own))
+
+
+def test_paint_fades_from_the_face_to_the_back() -> None:
+    low, high = PAINT_FADES
+    z = torch.tensor([-0.5, low - 1e-3, (low + high) / 2, high + 1e-3, 0.5])
+    share = front_share(torch.stack([torch.full_like(z, 0.3), z, z], -1)[None])
+    torch.testing.assert_close(share, torch.tensor([0, 0, 0.5, 1, 1])[None, :, None])
+    slope = front_share(torch.linspace(-0.5, 0.5, 1001)[None, :, None].expand(1, -1, 3)).diff(dim=1)
+    assert (slope >= 0).all() and float(slope.max()) < 0.02
 
 
 def test_truncation_goes_from_the_average_to_the_code() -> None:
