@@ -10,15 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.avatar.config import InvertConfig
+from agile3d_cli.avatar.invert import Latent, invert
 from agile3d_cli.avatar.likeness import landmarks_of
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.face.align import AlignedFace
+from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.template import face_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_tensors, load_base
 from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.models.triplane import plane_features
 
 CONFIG = GeneratorConfig(
@@ -45,6 +49,7 @@ CONFIG = GeneratorConfig(
 )
 CENTRE, RADII = (0.0, 0.0, 0.05), (0.22, 0.3, 0.28)
 """The head: an ellipsoid, world units."""
+WIDE = FaceConfig().wide
 STEPS, POINTS = 220, 3000
 
 
@@ -93,13 +98,12 @@ def sitter(micro: BaseModel) -> tuple[Tensor, AlignedFace]:
     """A known latent (1, z_dim) and its photo: wearing a red bindi, which no latent has."""
     z = torch.tensor([[0.8, -0.6, 0.5, 0.3, -0.5, 0.2, 0.7, -0.2]])
     label = camera.portrait_label(0.15, -0.05)
-    wide = 0.62
     head = GeneratorHead(micro.generator, micro.generator.from_latent(z))
     close = head.render(label[None], 96, 0.4)
-    around = head.render(camera.with_focal(label, camera.FOCAL * wide)[None], 96, 0.4)
+    around = head.render(camera.with_focal(label, camera.FOCAL * WIDE)[None], 96, 0.4)
     photo = AlignedFace(
         image=_spotted(close.image[0], 1.0),
-        wide=_spotted(around.image[0], wide),
+        wide=_spotted(around.image[0], WIDE),
         matte=around.alpha[0],
         valid=torch.ones(1, 96, 96),
         label=label,
@@ -111,6 +115,26 @@ def sitter(micro: BaseModel) -> tuple[Tensor, AlignedFace]:
         error=0.0,
     )
     return z, photo
+
+
+@pytest.fixture(scope="session")
+def quick() -> InvertConfig:
+    """An inversion of a second."""
+    return InvertConfig(search_steps=12, paint_steps=40, paint_rate=0.08, rays=600, coarse=24, fine=8)
+
+
+@pytest.fixture(scope="session")
+def latent(micro: BaseModel, sitter: tuple[Tensor, AlignedFace], quick: InvertConfig) -> Latent:
+    """The sitter as the inversion finds it."""
+    return invert(sitter[1], micro, quick, WIDE, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def style() -> StyleDifference:
+    """Other mean planes, and all of space moved a little."""
+    rng = torch.Generator().manual_seed(1)
+    planes = 0.05 * torch.randn(3, 8, 32, 32, generator=rng)
+    return StyleDifference({"backbone.mean_planes": planes}, 0.01 * torch.ones(3, 12, 12, 12))
 
 
 def _spotted(image: Tensor, zoom: float) -> Tensor:
