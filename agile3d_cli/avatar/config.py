@@ -119,10 +119,14 @@ class ViewsConfig:
 class InvertConfig:
     """How a face becomes a latent."""
 
-    search_steps: int = 60
-    """Steps of the latent search after the landmark fit."""
+    tries: int = 3
+    """Starting latents that are tried, those whose outline fits the photo best."""
+    try_steps: int = 12
+    """Steps of each try."""
+    search_steps: int = 45
+    """Steps of the latent search from the best one."""
     search_rate: float = 0.15
-    prior: float = 5e-4
+    prior: float = 4e-3
     """Weight of the squared latent against a mean colour error in [0, 1]."""
     paint_steps: int = 150
     """Steps of the residual on the planes."""

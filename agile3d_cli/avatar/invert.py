@@ -19,12 +19,12 @@ from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.likeness import Shape, fit_shape
-from agile3d_cli.avatar.photo import Pixels, photo_pixels
+from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.residual import paint_residual
+from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
-from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
 Progress = Callable[[float], None]
 BROAD = 2.0
@@ -98,7 +98,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     rng = torch.Generator().manual_seed(config.seed)
     target = photo_pixels(face, wide, next(base.generator.parameters()))
     shape = _shape(face, base)
-    z = _search(base.generator, shape, target, config, rng, lambda share: progress(0.5 * share))
+    z = search_latent(base, shape, target, config, rng, lambda share: progress(0.5 * share))
     with torch.no_grad():
         ws = base.generator.mapping(z, None)
     latent = Latent(z, ws, None if shape is None else shape.displacement, None)
@@ -114,76 +114,3 @@ def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
     if base.landmarks is None or len(face.landmarks) != len(base.landmarks):
         return None
     return fit_shape(base.generator.deformation, torch.from_numpy(face.landmarks), base.landmarks, face.label)
-
-
-def _search(
-    generator: TriplaneGenerator,
-    shape: Shape | None,
-    target: Pixels,
-    config: InvertConfig,
-    rng: torch.Generator,
-    progress: Progress,
-) -> Tensor:
-    """Latent coordinates beyond the shape, by rendering loss under the normal prior. Returns z (1, z_dim)."""
-    # Without a whole mesh of landmarks the head keeps its mean shape.
-    fixed = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z.cpu()
-    z = torch.zeros(1, generator.config.z_dim - fixed.shape[1], device=target.colour.device, requires_grad=True)
-    lead = fixed.to(z.device)
-    backward = None
-    if generator.deforms:
-        with torch.no_grad():
-            moved = None if shape is None else shape.displacement
-            backward = generator.backward(generator.deformation.weights(lead), moved)
-    optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
-    for step in range(config.search_steps):
-        picked = _draw(target, config.rays, rng)
-        full = torch.cat([lead, z], 1)
-        subject = Subject(generator.backbone(generator.mapping(full, None)), backward)
-        seen = _look(generator, subject, target, picked, config, rng)
-        alpha, weight = target.alpha[picked], target.weight[picked]
-        colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
-        wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
-        loss = (weight * (colour - wanted).abs().mean(1)).mean()
-        loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
-        loss = loss + config.prior * z.square().sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        progress((step + 1) / config.search_steps)
-    return torch.cat([lead, z.detach()], 1)
-
-
-def _draw(target: Pixels, count: int, rng: torch.Generator) -> Tensor:
-    return torch.randint(len(target.alpha), (count,), generator=rng).to(target.alpha.device)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the rendering shows at P pixels: colour (P, 3), multiplied by alpha (P,)."""
-
-    colour: Tensor
-    alpha: Tensor
-
-
-def _look(
-    generator: TriplaneGenerator,
-    subject: Subject,
-    target: Pixels,
-    picked: Tensor,
-    config: InvertConfig,
-    rng: torch.Generator,
-) -> _Seen:
-    """Renders picked pixels: a coarse pass finds the surface, gradients flow through the fine one."""
-    origin, direction = target.origin[picked][None], target.direction[picked][None]
-    settings = generator.config
-    jitter = torch.rand(1, len(picked), config.coarse, generator=rng).to(origin)
-    coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
-    with torch.no_grad():
-        points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
-        density, _ = generator.field(Subject(subject.planes, subject.backward), points)
-        jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
-        depths = importance_depths(coarse, interval_weights(density.reshape(coarse.shape), coarse), config.fine, jitter)
-    points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
-    density, features = generator.field(subject, points)
-    pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
-    return _Seen(pixels.colour[0], pixels.alpha[0])

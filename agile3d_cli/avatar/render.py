@@ -23,7 +23,7 @@ GUIDE = 96
 GUIDE_COARSE = 4
 """The grid is evaluated around occupied nodes of a grid this many times coarser."""
 GUIDE_SAMPLES = 64
-FINE_SAMPLES = 14
+FINE_SAMPLES = 20
 SOLID = 8.0
 """Density from which a node of the guide is part of something."""
 EDGE_SAMPLES = 48

@@ -20,7 +20,7 @@ from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.registry import find_file
 
 KIND = "triplane-generator"
-LANDMARKS = "landmarks"
+LANDMARKS, STARTS = "landmarks", "starts"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class BaseModel:
     generator: TriplaneGenerator
     landmarks: Tensor | None
     """(468, 3) places of the face mesh on the mean head, world units; None for imported generators."""
+    starts: Tensor | None
+    """(A, z_dim) latents of different hair styles, from which an inversion may start; None for imported generators."""
     reference: BaseReference
     licenses: tuple[LicenseNote, ...]
 
@@ -39,10 +41,13 @@ class BaseModel:
         return "standard" if self.landmarks is None else "mini"
 
 
-def generator_tensors(generator: TriplaneGenerator, landmarks: Tensor | None) -> dict[str, Tensor]:
+def generator_tensors(
+    generator: TriplaneGenerator, landmarks: Tensor | None = None, starts: Tensor | None = None
+) -> dict[str, Tensor]:
     """What a model file holds, half precision."""
     tensors = {name: value.detach().half() for name, value in generator.state_dict().items()}
-    return tensors if landmarks is None else tensors | {LANDMARKS: landmarks.float()}
+    beside = {LANDMARKS: landmarks, STARTS: starts}
+    return tensors | {name: value.float() for name, value in beside.items() if value is not None}
 
 
 def architecture(config: GeneratorConfig) -> dict[str, object]:
@@ -59,17 +64,18 @@ def load_base(name_or_file: str, device: torch.device | str = "cpu") -> BaseMode
     """
     path = find_file(name_or_file, "model")
     model = read_model(path)
-    generator, landmarks = build(model, path)
+    generator, beside = build(model, path)
     return BaseModel(
         generator=generator.to(device),
-        landmarks=None if landmarks is None else landmarks.to(device),
+        landmarks=beside[LANDMARKS].to(device) if LANDMARKS in beside else None,
+        starts=beside[STARTS].to(device) if STARTS in beside else None,
         reference=model.reference,
         licenses=model.licenses,
     )
 
 
-def build(model: Model, path: Path) -> tuple[TriplaneGenerator, Tensor | None]:
-    """The generator of a model in memory, frozen, in single precision."""
+def build(model: Model, path: Path) -> tuple[TriplaneGenerator, dict[str, Tensor]]:
+    """The generator of a model in memory, frozen, in single precision, and what the file holds beside it."""
     fields = dict(model.architecture)
     if fields.pop("kind", None) != KIND:
         raise RefusedError(f"{path} holds a {model.architecture.get('kind')!r}, not a generator; choose another model.")
@@ -78,9 +84,9 @@ def build(model: Model, path: Path) -> tuple[TriplaneGenerator, Tensor | None]:
     except (ConfigError, KeyError, TypeError) as error:
         raise RefusedError(f"{path} is damaged: its architecture cannot be built ({error}).") from error
     tensors = {name: value.float() for name, value in model.tensors.items()}
-    landmarks = tensors.pop(LANDMARKS, None)
+    beside = {name: tensors.pop(name) for name in (LANDMARKS, STARTS) if name in tensors}
     try:
         generator.load_state_dict(tensors)
     except RuntimeError as error:
         raise RefusedError(f"{path} is damaged: its tensors do not fit its architecture.") from error
-    return generator.eval().requires_grad_(False), landmarks
+    return generator.eval().requires_grad_(False), beside

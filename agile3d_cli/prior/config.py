@@ -43,7 +43,7 @@ class TrainConfig:
     batch: int = 8
     points: int = 4096
     """Solid points a subject and step; empty ones come on top."""
-    steps: int = 3700
+    steps: int = 5300
     warmup: int = 100
     rate: float = 3.5e-3
     """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""
@@ -54,6 +54,6 @@ class TrainConfig:
     """Decay of the averaged weights that are kept."""
     opaque_step: float = 0.008
     """World units over which a solid point must be opaque."""
-    density_weight: float = 0.3
-    smooth_weight: float = 0.02
+    density_weight: float = 0.4
+    smooth_weight: float = 0.1
     seed: int = 0

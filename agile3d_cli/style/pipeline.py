@@ -84,8 +84,10 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
     clock.lap("transfer")
     people = _people(base, learnt.difference)
     scores = Scores(sharpness=sharpness(people, as_batch(pictures, PREVIEW_SIZE)))
+    terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(
         name=config.name,
+        license=terms.license,
         base=base.reference,
         tensors=learnt.difference.tensors(),
         preview=torch.from_numpy(_sheet(people)),
@@ -95,7 +97,7 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
         exemplars=tuple(pictures.card()),
         training={"seed": config.seed, "preset": config.preset, "pairs": len(pairs), **_plain(settings)},
         scores=scores.as_json(),
-        licenses=join_notes(base.licenses, description.licenses, (_exemplar_note(pictures, exemplars),)),
+        licenses=join_notes(base.licenses, description.licenses, (terms,)),
     )
     path = output / f"{config.name}.safetensors"
     write_style(path, bundle)

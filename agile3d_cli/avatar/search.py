@@ -1,0 +1,151 @@
+"""Shape + photo -> the other latent coordinates: second step of the inversion.
+
+In: the fitted shape and the photo's pixels. Out: a latent whose head has the photo's skin, hair, light and outline.
+Hair styles are islands in the latent space, so the search starts from several stored latents, tries those whose outline
+fits best for a few steps, and goes on from the one that came nearest. A normal prior around the start keeps it a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agile3d_cli.avatar.config import InvertConfig
+from agile3d_cli.avatar.likeness import Shape
+from agile3d_cli.avatar.photo import Pixels
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What stays the same during the search."""
+
+    generator: TriplaneGenerator
+    lead: Tensor
+    """(1, components) coordinates of the shape."""
+    backward: Tensor | None
+    target: Pixels
+    config: InvertConfig
+    rng: torch.Generator
+
+
+def search_latent(
+    base: BaseModel,
+    shape: Shape | None,
+    target: Pixels,
+    config: InvertConfig,
+    rng: torch.Generator,
+    progress: Progress,
+) -> Tensor:
+    """Latent (1, z_dim) by rendering loss under a normal prior."""
+    generator, device = base.generator, target.colour.device
+    # Without a whole mesh of landmarks the head keeps its mean shape.
+    lead = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z
+    lead = lead.to(device)
+    backward = None
+    if generator.deforms:
+        with torch.no_grad():
+            moved = None if shape is None else shape.displacement
+            backward = generator.backward(generator.deformation.weights(lead), moved)
+    problem = _Problem(generator, lead, backward, target, config, rng)
+    starts = _starts(base, lead.shape[1], device)
+    tries = min(config.tries, len(starts)) if len(starts) > 1 else 0
+    total = tries * config.try_steps + config.search_steps
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        progress(done / total)
+
+    if not tries:
+        return torch.cat([lead, _descend(problem, starts[:1], starts[:1], config.search_steps, told)[0]], 1)
+    nearest = _outlines(problem, starts).argsort()[:tries]
+    tried = [(*_descend(problem, starts[k, None], starts[k, None], config.try_steps, told), k) for k in nearest]
+    z, _, best = min(tried, key=lambda row: row[1])
+    return torch.cat([lead, _descend(problem, z, starts[best, None], config.search_steps, told)[0]], 1)
+
+
+def _starts(base: BaseModel, lead: int, device: torch.device) -> Tensor:
+    """Latents beyond the shape to start from, (A, z_dim - lead)."""
+    if base.starts is None:
+        return torch.zeros(1, base.generator.config.z_dim - lead, device=device)
+    return base.starts[:, lead:].to(device)
+
+
+@torch.no_grad()
+def _outlines(problem: _Problem, starts: Tensor) -> Tensor:
+    """How badly each start's outline fits the person mask, (A,)."""
+    picked = _draw(problem)
+    misses = []
+    for start in starts:
+        seen = _look(problem, start[None], picked)
+        difference = (seen.alpha - problem.target.alpha[picked]).abs()
+        misses.append((problem.target.weight[picked] * difference).mean())
+    return torch.stack(misses)
+
+
+def _descend(
+    problem: _Problem, z: Tensor, centre: Tensor, steps: int, told: Callable[[], None]
+) -> tuple[Tensor, float]:
+    """Coordinates (1, D) after ``steps`` from ``z`` with the prior around ``centre``, and the mean loss at the end."""
+    config, target = problem.config, problem.target
+    z = z.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
+    losses: list[float] = []
+    for _ in range(steps):
+        picked = _draw(problem)
+        seen = _look(problem, z, picked)
+        alpha, weight = target.alpha[picked], target.weight[picked]
+        colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
+        wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
+        loss = (weight * (colour - wanted).abs().mean(1)).mean()
+        loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
+        losses.append(float(loss.detach()))
+        loss = loss + config.prior * (z - centre).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told()
+    last = losses[-5:]
+    return z.detach(), sum(last) / max(len(last), 1)
+
+
+def _draw(problem: _Problem) -> Tensor:
+    count = len(problem.target.alpha)
+    return torch.randint(count, (problem.config.rays,), generator=problem.rng).to(problem.target.alpha.device)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the rendering shows at P pixels: colour (P, 3), multiplied by alpha (P,)."""
+
+    colour: Tensor
+    alpha: Tensor
+
+
+def _look(problem: _Problem, z: Tensor, picked: Tensor) -> _Seen:
+    """Renders picked pixels: a coarse pass finds the surface, gradients flow through the fine one."""
+    generator, config, rng = problem.generator, problem.config, problem.rng
+    ws = generator.mapping(torch.cat([problem.lead, z], 1), None)
+    subject = Subject(generator.backbone(ws), problem.backward)
+    origin, direction = problem.target.origin[picked][None], problem.target.direction[picked][None]
+    settings = generator.config
+    jitter = torch.rand(1, len(picked), config.coarse, generator=rng).to(origin)
+    coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
+    with torch.no_grad():
+        points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
+        density, _ = generator.field(subject, points)
+        jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
+        depths = importance_depths(coarse, interval_weights(density.reshape(coarse.shape), coarse), config.fine, jitter)
+    points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
+    density, features = generator.field(subject, points)
+    pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
+    return _Seen(pixels.colour[0], pixels.alpha[0])
