@@ -1,6 +1,6 @@
 """Likeness in a gallery: whose photo does each avatar find first?
 
-    python -m benchmarks.gallery --photos ../shared/assets/photos-london-smiling --count 20 --style cartoon
+    python -m benchmarks.gallery [--photos FOLDER] [--count 20] [--style cartoon]
 
 Makes the portrait of each photo, embeds the front view and ranks it among the embeddings of all photos
 (``identity_rank`` of scores.py). Prints one JSON document and writes a sheet (photo, portrait, side view per person)
@@ -33,11 +33,13 @@ from agile3d_cli.registry import find_file
 from agile3d_cli.scores import identity_rank
 
 CELL = 256
+PHOTOS = Path(__file__).parents[1] / "../shared/assets/photos-london-smiling"
+"""102 people of the Face Research Lab London Set, where it lies beside the repository."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos of different people")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder of photos of different people, one each")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--style", default="cartoon", help="none for the unstylized heads")
     parser.add_argument("--refine", type=int, default=ApplyConfig.refine)
@@ -70,7 +72,7 @@ def main() -> None:
     half = (len(rows) + 1) // 2
     rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
-    saved = save_png(args.out / f"gallery-{args.style}.png", sheet)
+    saved = save_png(args.out / f"gallery-{Path(args.style).stem}.png", sheet)
     facts = {
         "photos": len(photos),
         "style": args.style,
