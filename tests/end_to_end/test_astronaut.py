@@ -14,15 +14,9 @@ import pytest
 import trimesh
 from PIL import Image
 
-from agile3d_cli import registry
-
 ASTRONAUT = Path(__file__).parents[2] / "examples" / "astronaut.jpg"
-SHIPPED = {found.name for kind in ("model", "style") for found in registry.list_files(kind) if found.shipped}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not {"mini", "cartoon"} <= SHIPPED, reason="the generator or the style is not trained yet"),
-]
+pytestmark = pytest.mark.slow
 
 
 def agile3d(*words: str | Path, folder: Path) -> dict[str, Any]:
