@@ -7,6 +7,7 @@ canonical deformation, focused planes) is off by default.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from agile3d_cli.errors import ConfigError
@@ -65,7 +66,7 @@ class SuperresolutionConfig:
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.channels):
             raise ConfigError(f"{len(self.sizes)} super-resolution blocks need as many channel counts.")
-        for before, size in zip((self.entry, *self.sizes), self.sizes, strict=False):
+        for before, size in pairwise((self.entry, *self.sizes)):
             if size not in (before, 2 * before):
                 raise ConfigError(f"A super-resolution block keeps or doubles its {before} pixels, not {size}.")
 

@@ -94,8 +94,10 @@ class AgileganStylizer:
         progress("comparing with realistic faces", 0.85)
         raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
         some = [_as_picture(image) for image in real.images[:MEASURED]]
-        sitters = [_measure(p, q, layout) for p, q in zip(some, real_points, strict=False)]
-        real_traits = np.stack([_traits(sitter, q) for sitter, q in zip(sitters, real_points, strict=False)])
+        sitters = [_measure(p, q, layout) for p, q in zip(some, real_points[: len(some)], strict=True)]
+        real_traits = np.stack(
+            [_traits(sitter, q) for sitter, q in zip(sitters, real_points[: len(some)], strict=True)]
+        )
         places = np.stack([part.places for part in parts])
         trust = trust_in(places)
         patches = np.stack([part.patches for part in parts])
