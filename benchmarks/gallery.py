@@ -2,9 +2,10 @@
 
     python -m benchmarks.gallery [--photos FOLDER] [--count 20] [--style cartoon]
 
-Makes the portrait of each photo, embeds the front view and ranks it among the embeddings of all photos
-(``identity_rank`` of scores.py). Prints one JSON document and writes a sheet (photo, portrait, side view per person)
-into the git-ignored reports folder. Chance is 1 / count for top-1 and 5 / count for top-5.
+Makes the portraits of ``--count`` photos and ranks each among the embeddings of all photos of the folder
+(``identity_rank`` of scores.py): from the photo's camera, from 25 degrees to either side, and from the photo's camera
+without what is painted (``latent_alone``: what a style lives on). Prints one JSON document and writes a sheet (photo,
+portrait, latent alone, side view per person) into the git-ignored reports folder. Chance is 1 / folder for top-1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,17 @@ from agile3d_cli.registry import find_file
 from agile3d_cli.scores import identity_rank
 
 CELL = 256
+SIDE = np.deg2rad(25.0)
 PHOTOS = Path(__file__).parents[1] / "../shared/assets/photos-london-smiling"
 """102 people of the Face Research Lab London Set, where it lies beside the repository."""
+
+
+def _likeness(portraits: torch.Tensor, photos: torch.Tensor, own: list[int]) -> dict[str, float]:
+    """Rank and distances; ``portraits`` holds the same number of views of each chosen photo, one after another."""
+    numbers = torch.tensor(own).repeat_interleave(len(portraits) // len(own))
+    rank = identity_rank(portraits, photos, numbers)
+    distances = (portraits - photos[numbers]).norm(dim=1)
+    return {"top1": rank.top1, "top5": rank.top5, "identity_median": float(distances.median())}
 
 
 def main() -> None:
@@ -51,36 +62,41 @@ def main() -> None:
     base = load_base("mini")
     style = None if args.style == "none" else open_style(read_style(find_file(args.style, "style")), base)
     config = FaceConfig(template=base.framing)
-    photos, portraits, rows, started = [], [], [], time.perf_counter()
-    unseen = 0
-    for path in sorted(args.photos.glob("*.jpg"))[: args.count]:
+    paths = sorted(args.photos.glob("*.jpg"))
+    chosen = [round(k * (len(paths) - 1) / max(args.count - 1, 1)) for k in range(min(args.count, len(paths)))]
+    photos = torch.cat([photo_embedding(load_face(path, config)[0]) for path in paths])
+    found: dict[str, list[torch.Tensor]] = {"front": [], "side": [], "latent_alone": []}
+    rows, started, unseen = [], time.perf_counter(), 0
+    for number in chosen:
+        path = paths[number]
         face, _ = load_face(path, config)
         latent = invert(face, base, InvertConfig(paint_steps=args.refine), config.wide, lambda share: None)
         head = build_head(latent, base, style, args.identity, 1.0, 1.0)
-        wide = camera.portrait_label(0.55, 0.0, camera.FOCAL * 0.62)
-        views = head.render(torch.stack([face.label, wide]), CELL, 1.0).image
-        found = embedding(views[0], None)
-        # A portrait in which no face is found must not count as anyone's.
-        unseen += found is None
-        portraits.append(found if found is not None else torch.full((1, 128), 1e3))
-        photos.append(photo_embedding(face))
+        bare = build_head(replace(latent, paint=None), base, style, args.identity, 1.0, 1.0)
+        yaw = np.deg2rad(face.yaw)
+        sides = [camera.portrait_label(yaw + side, np.deg2rad(face.pitch)) for side in (-SIDE, SIDE)]
+        wide = camera.portrait_label(0.9, 0.0, camera.FOCAL * 0.62)
+        views = head.render(torch.stack([face.label, *sides, wide]), CELL, 1.0).image
+        plain = bare.render(face.label[None], CELL, 1.0).image[0]
+        for name, image in zip(("front", "side", "side", "latent_alone"), (*views[:3], plain), strict=True):
+            code = embedding(image, None)
+            # A portrait in which no face is found must not count as anyone's.
+            unseen += code is None
+            found[name].append(code if code is not None else torch.full((1, 128), 1e3))
         photo = F.interpolate(face.image[None], (CELL, CELL), mode="area")[0]
-        rows.append(to_array(torch.cat([photo, views[0], views[1]], 2)))
-        sys.stderr.write(f"{path.name}: distance {float((portraits[-1] - photos[-1]).norm()):.3f}\n")
-    rank = identity_rank(torch.cat(portraits), torch.cat(photos))
-    distances = (torch.cat(portraits) - torch.cat(photos)).norm(dim=1)
+        rows.append(to_array(torch.cat([photo, views[0], plain, views[2], views[3]], 2)))
+        sys.stderr.write(f"{path.name}: distance {float((found['front'][-1] - photos[number]).norm()):.3f}\n")
     half = (len(rows) + 1) // 2
     rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
     saved = save_png(args.out / f"gallery-{Path(args.style).stem}.png", sheet)
     facts = {
-        "photos": len(photos),
+        "photos": len(chosen),
+        "gallery": len(photos),
         "style": args.style,
-        "top1": rank.top1,
-        "top5": rank.top5,
-        "identity_median": float(distances.median()),
+        **{name: _likeness(torch.cat(codes), photos, chosen) for name, codes in found.items()},
         "faces_not_found": unseen,
-        "seconds_per_photo": round((time.perf_counter() - started) / max(len(photos), 1), 1),
+        "seconds_per_photo": round((time.perf_counter() - started) / max(len(chosen), 1), 1),
         "threads": args.threads,
         "sheet": str(saved),
     }

@@ -128,6 +128,13 @@ class InvertConfig:
     search_rate: float = 0.15
     prior: float = 4e-3
     """Weight of the squared latent against a mean colour error in [0, 1]."""
+    identity_steps: int = 24
+    """Steps that bring the latent nearer to the sitter in the eyes of the identity network."""
+    identity_rate: float = 0.08
+    identity_tone: float = 1.0
+    """Weight of broad colours against the identity distance."""
+    identity_prior: float = 4e-3
+    """Weight of the squared way from where the search ended."""
     paint_steps: int = 150
     """Steps of the residual on the planes."""
     paint_rate: float = 0.04

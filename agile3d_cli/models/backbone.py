@@ -9,9 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.config import ChoicesConfig, GeneratorConfig
 from agile3d_cli.models.layers import Linear, ModulatedConv, activate, upsample
 
 
@@ -25,8 +26,8 @@ class Mapping(nn.Module):
         c, self.config = config, config
         if c.label_dim:
             self.embed = Linear(c.label_dim, c.w_dim)
-        first = c.z_dim + (c.w_dim if c.label_dim else 0)
-        sizes = [first] + [c.w_dim] * c.mapping_layers
+        first = c.z_dim + c.choices.features + (c.w_dim if c.label_dim else 0)
+        sizes = [first] + [c.w_dim] * (c.mapping_layers - 1) + [c.w_dim - c.choices.features]
         self.layers = nn.ModuleList(Linear(a, b, lr=c.mapping_lr) for a, b in pairwise(sizes))
         self.register_buffer("w_avg", torch.zeros(c.w_dim))
 
@@ -36,16 +37,30 @@ class Mapping(nn.Module):
         ``truncation`` pulls the first ``cutoff`` styles (0: all) towards the average.
         """
         x = _unit(z) if self.config.normalize_z else z
+        shares = chosen(z, self.config.choices) if self.config.choices.features else z[:, :0]
+        x = torch.cat([x, self.config.choices.gain * shares], 1)
         if self.config.label_dim:
             assert label is not None, "a conditioned generator needs camera labels"
             x = torch.cat([x, _unit(self.embed(label))], 1)
         for layer in self.layers:
             x = activate(layer(x))
+        x = torch.cat([x, shares], 1)
         ws = x[:, None].repeat(1, self.config.num_ws, 1)
         if truncation != 1:
             stop = cutoff or self.config.num_ws
             ws[:, :stop] = self.w_avg.lerp(ws[:, :stop], truncation)
         return ws
+
+
+def chosen(z: Tensor, choices: ChoicesConfig) -> Tensor:
+    """What the choosing coordinates of z (N, z_dim) choose, as shares in [0, 1], (N, features)."""
+    parts = []
+    for start, bias in choices.groups:
+        logits = z[:, start : start + len(bias)] + z.new_tensor(bias)
+        parts.append((choices.sharpness * logits).softmax(1))
+    switched = [torch.sigmoid(choices.sharpness * (z[:, i : i + 1] - threshold)) for i, threshold in choices.switches]
+    crossed = [parts[group] * switched[switch] for group, switch in choices.crossed]
+    return torch.cat(parts + switched + crossed, 1)
 
 
 class Block(nn.Module):
@@ -81,6 +96,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(config, resolution) for resolution in config.resolutions)
+        bank = config.bank
+        if bank.shares:
+            self.bank = nn.Parameter(torch.zeros(len(bank.shares), 3 * config.plane_channels, bank.size, bank.size))
         if config.mean_planes:
             self.mean_planes = nn.Parameter(torch.zeros(3, config.plane_channels, config.plane_size, config.plane_size))
 
@@ -92,6 +110,11 @@ class Backbone(nn.Module):
             x, image = block(x, image, [ws[:, used + k] for k in range(convs + 1)])
             used += convs
         assert image is not None
+        if self.config.bank.shares:
+            first = self.config.w_dim - self.config.choices.features
+            mix = ws[:, -1, [first + number for number in self.config.bank.shares]]
+            mixed = torch.einsum("nk,kchw->nchw", mix, self.bank)
+            image = image + F.interpolate(mixed, image.shape[-2:], mode="bilinear", align_corners=False)
         planes = image.unflatten(1, (3, self.config.plane_channels))
         return planes + self.mean_planes if self.config.mean_planes else planes
 

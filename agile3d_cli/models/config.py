@@ -51,6 +51,41 @@ class DeformationConfig:
 
 
 @dataclass(frozen=True)
+class ChoicesConfig:
+    """Coordinates of z that choose. What they choose, as shares in [0, 1], goes into the mapping beside z, so that it
+    need not learn an argmax, and unchanged into the last coordinates of every style.
+
+    Off without ``groups`` and ``switches``.
+    """
+
+    groups: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    """(first coordinate, bias of each option): softmax of sharpness * (z + bias) over the options."""
+    switches: tuple[tuple[int, float], ...] = ()
+    """(coordinate, threshold): sigmoid of sharpness * (z - threshold)."""
+    crossed: tuple[tuple[int, int], ...] = ()
+    """(group, switch): the products of the group's shares with the switch are shares too."""
+    sharpness: float = 8.0
+    gain: float = 5.0
+    """What the shares are multiplied by, so that a few of them are heard among many coordinates of z."""
+
+    @property
+    def features(self) -> int:
+        """Number of shares: groups, then switches, then products."""
+        options = [len(bias) for _, bias in self.groups]
+        return sum(options) + len(self.switches) + sum(options[group] for group, _ in self.crossed)
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """Learned sets of planes that are added in the proportion of some shares: each hair style has its own."""
+
+    shares: tuple[int, ...] = ()
+    """Numbers of the shares (see ``ChoicesConfig``) that have planes; none is off."""
+    size: int = 64
+    """Their edge, texels; they are enlarged to the planes' size."""
+
+
+@dataclass(frozen=True)
 class SuperresolutionConfig:
     """Two convolution blocks that turn a rendered feature picture into a larger image; off without ``sizes``."""
 
@@ -102,10 +137,14 @@ class GeneratorConfig:
     far: float = 3.3
     coarse_samples: int = 48
     fine_samples: int = 48
+    decoder_layers: int = 1
+    """Hidden layers of the decoder."""
     mean_planes: bool = False
     """A learned set of planes added to what the backbone makes."""
     bias_maps: int = 0
     """Resolutions up to this one get a learned bias per position; 0 is none."""
+    choices: ChoicesConfig = field(default_factory=ChoicesConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     superresolution: SuperresolutionConfig = field(default_factory=SuperresolutionConfig)
@@ -114,6 +153,10 @@ class GeneratorConfig:
         size = self.plane_size
         if size < 4 or size & (size - 1):
             raise ConfigError(f"plane_size must be a power of two from 4 up, not {size}.")
+        if max(self.bank.shares, default=-1) >= self.choices.features or self.choices.features >= self.w_dim:
+            raise ConfigError("The bank needs shares that exist, and a style needs more coordinates than shares.")
+        if self.decoder_layers < 1:
+            raise ConfigError(f"The decoder needs a hidden layer; decoder_layers is {self.decoder_layers}.")
         if self.plane_axes not in PLANE_AXES:
             raise ConfigError(f"plane_axes must be one of {', '.join(PLANE_AXES)}, not {self.plane_axes!r}.")
         if self.deformation.components > self.z_dim:
@@ -147,6 +190,16 @@ class GeneratorConfig:
             odd = sorted(set(data) ^ known)
             raise ConfigError(f"The generator's configuration has unknown or missing fields: {', '.join(odd)}.")
         values = dict(data)
+        groups = tuple((start, tuple(bias)) for start, bias in data["choices"]["groups"])
+        switches = tuple((index, threshold) for index, threshold in data["choices"]["switches"])
+        values["choices"] = ChoicesConfig(
+            groups,
+            switches,
+            tuple((group, switch) for group, switch in data["choices"]["crossed"]),
+            data["choices"]["sharpness"],
+            data["choices"]["gain"],
+        )
+        values["bank"] = BankConfig(tuple(data["bank"]["shares"]), data["bank"]["size"])
         values["focus"] = FocusConfig(data["focus"]["strength"], tuple(data["focus"]["centre"]))
         deformation = dict(data["deformation"])
         deformation["expressions"] = tuple(tuple(pair) for pair in deformation["expressions"])

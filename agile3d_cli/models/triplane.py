@@ -42,6 +42,8 @@ class Decoder(nn.Module):
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.hidden = Linear(config.plane_channels, config.decoder_hidden)
+        width = config.decoder_hidden
+        self.more = nn.ModuleList(Linear(width, width) for _ in range(config.decoder_layers - 1))
         self.output = Linear(config.decoder_hidden, 1 + config.feature_channels)
         self.density_gain = config.density_gain
 
@@ -51,7 +53,10 @@ class Decoder(nn.Module):
 
     def raw(self, features: Tensor) -> Tensor:
         """Before the squashing functions, (..., 1 + F)."""
-        return self.output(F.softplus(self.hidden(features)))
+        x = F.softplus(self.hidden(features))
+        for layer in self.more:
+            x = F.softplus(layer(x))
+        return self.output(x)
 
     def density(self, raw: Tensor) -> Tensor:
         """Raw density output to density per world unit."""

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agile3d_cli.heads.parameters import EXPRESSION_RANGE, Z_DIM
+from agile3d_cli.heads.parameters import CHOICES, EXPRESSION_RANGE, GLASSES, MIRROR, SWITCHES, Z_DIM, index
 from agile3d_cli.heads.template import FULL_SHAPES
-from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
+from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig
+
+GROUPS = [name for name, _ in CHOICES]
+OPTIONS = [len(bias) for _, bias in CHOICES]
+GLASSES_SHARE = sum(OPTIONS) + GLASSES
+CROSSED = tuple(range(sum(OPTIONS) + len(SWITCHES), sum(OPTIONS) + len(SWITCHES) + OPTIONS[GROUPS.index("hair_style")]))
+"""Shares of mirrored hair styles."""
+
+
+def _shares(name: str) -> range:
+    """Numbers of a group's shares."""
+    first = sum(OPTIONS[: GROUPS.index(name)])
+    return range(first, first + OPTIONS[GROUPS.index(name)])
+
 
 MINI = GeneratorConfig(
     z_dim=Z_DIM,
@@ -16,11 +29,12 @@ MINI = GeneratorConfig(
     mapping_layers=2,
     mapping_lr=0.5,
     plane_size=128,
-    plane_channels=16,
+    plane_channels=24,
     plane_axes="xy_xz_zy",
     channel_base=4096,
-    channel_max=256,
+    channel_max=160,
     decoder_hidden=64,
+    decoder_layers=2,
     feature_channels=3,
     density_gain=10.0,
     box=1.0,
@@ -31,6 +45,13 @@ MINI = GeneratorConfig(
     fine_samples=24,
     mean_planes=True,
     bias_maps=64,
+    choices=ChoicesConfig(
+        tuple((index(name), bias) for name, bias in CHOICES),
+        SWITCHES,
+        crossed=((GROUPS.index("hair_style"), MIRROR),),
+        sharpness=40.0,
+    ),
+    bank=BankConfig(shares=(*_shares("hair_style"), *_shares("headwear")[1:], GLASSES_SHARE, *CROSSED), size=48),
     focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
     deformation=DeformationConfig(shapes=FULL_SHAPES, expressions=EXPRESSION_RANGE, grid=24, inverse_grid=40),
 )
@@ -40,15 +61,18 @@ MINI = GeneratorConfig(
 class TrainConfig:
     """One training run; every value is written into the model's card."""
 
-    batch: int = 8
+    batch: int = 4
     points: int = 4096
     """Solid points a subject and step; empty ones come on top."""
-    steps: int = 5300
+    features: float = 0.2
+    """Share of the close views' points that are taken from eyes, brows, lashes, teeth and glasses."""
+    steps: int = 6000
     warmup: int = 100
     rate: float = 3.5e-3
     """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""
     decoder_rate: float = 2.5e-3
     mean_rate: float = 1.2e-2
+    bank_rate: float = 1.2e-2
     final: float = 0.04
     average: float = 0.998
     """Decay of the averaged weights that are kept."""

@@ -22,6 +22,8 @@ CLOSE_VIEWS = 5
 """The first views of a subject fill the picture with the face; half of the solid points come from them."""
 BEHIND = 0.012
 """Depth of the opaque shell behind a hit, world units."""
+FEATURES = (2, 3, 4, 5, 7)
+"""Part labels of the small things that make a face: see ``heads.subject.PARTS``."""
 SKIN_OUT = 0.005
 """Colour is also asked this far in front of a hit, where a soft surface still counts."""
 
@@ -47,7 +49,9 @@ class PointBatch:
 class HeadPoints:
     """All shards of a folder in memory; the last ``held_out`` subjects are kept for judging."""
 
-    def __init__(self, folder: Path, generator: TriplaneGenerator, interior: Tensor, held_out: int = 50):
+    def __init__(
+        self, folder: Path, generator: TriplaneGenerator, interior: Tensor, held_out: int = 50, features: float = 0.2
+    ):
         shards = [load_file(path) for path in sorted(folder.glob("heads-*.safetensors"))]
         if not shards:
             raise FileNotFoundError(f"{folder} holds no heads-*.safetensors; run prior.subjects first")
@@ -55,7 +59,8 @@ class HeadPoints:
         self.labels = torch.cat([s["labels"] for s in shards])
         self._pixels = [row for s in shards for row in s["pixels"]]
         self._depth = [row for s in shards for row in s["depth"]]
-        self._generator, self._interior = generator, interior
+        self._parts = [row for s in shards for row in s["part"]]
+        self._generator, self._interior, self._features = generator, interior, features
         self._backward: dict[int, Tensor] = {}
         self.train = len(self.z) - held_out
         self.size = self._pixels[0].shape[1]
@@ -101,7 +106,10 @@ class HeadPoints:
         hit = depth.reshape(len(labels), -1) > 0
         close, wide = hit.clone(), hit.clone()
         close[CLOSE_VIEWS:], wide[:CLOSE_VIEWS] = False, False
-        picks = torch.cat([_draw(close, points // 2, rng), _draw(wide, points - points // 2, rng)])
+        small = close & torch.isin(self._parts[subject], torch.tensor(FEATURES, dtype=torch.uint8)).reshape(close.shape)
+        chosen = int(points // 2 * self._features) if bool(small.any()) else 0
+        drawn = [_draw(close, points // 2 - chosen, rng), _draw(wide, points - points // 2, rng)]
+        picks = torch.cat(drawn + ([_draw(small, chosen, rng)] if chosen else []))
         misses = _draw(~hit, points // 3, rng)
         origin, direction = self._rays(labels, picks)
         t = depth.reshape(-1)[picks].float()[:, None]

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.parameters import HAIR_STYLES, Z_DIM, group
+from agile3d_cli.heads.parameters import HAIR_STYLES, HEADWEAR, MIRROR, SWITCHES, Z_DIM, group
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
@@ -36,16 +36,27 @@ NOTES = (
 
 
 def starting_latents() -> torch.Tensor:
-    """One latent a hair style, (A, Z_DIM), longer styles also cut short: where inversions start."""
+    """Where inversions start, (A, Z_DIM): each hair style parted left and right, long ones also cut short; headwear."""
     rows = []
     for number, style in enumerate(HAIR_STYLES):
         for bottom in (-1.2, 0.6) if style in LONG else (0.0,):
-            z = np.zeros(Z_DIM)
-            group(z, "hair_style")[:] = -0.8
-            group(z, "hair_style")[number] = 2.2
-            group(z, "hair")[4] = bottom
-            rows.append(z)
+            for side in (-1.0, 1.0) if style not in ("buzz", "bald") else (1.0,):
+                z = _styled(number, side)
+                group(z, "hair")[4] = bottom
+                rows.append(z)
+    for number in range(1, len(HEADWEAR)):
+        z = _styled(HAIR_STYLES.index("short04"), 1.0)
+        group(z, "headwear")[number] = 3.5
+        rows.append(z)
     return torch.from_numpy(np.stack(rows)).float()
+
+
+def _styled(style: int, side: float) -> np.ndarray:
+    z = np.zeros(Z_DIM)
+    group(z, "hair_style")[:] = -0.8
+    group(z, "hair_style")[style] = 2.2
+    z[SWITCHES[MIRROR][0]] = side
+    return z
 
 
 def publish(kit: Path, state: Path, out: Path) -> Path:

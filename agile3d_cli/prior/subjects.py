@@ -25,7 +25,7 @@ from agile3d_cli.heads.subject import Subject
 from agile3d_cli.heads.template import build_template
 
 SHARD = 50
-CLOSE, TURNED, AROUND = 5, 4, 6
+CLOSE, TURNED, AROUND = 5, 3, 5
 """Views a subject: face filling the picture; turned to the sides; all round, back and top included."""
 SIZE = 144
 WIDE = 0.62
@@ -49,12 +49,13 @@ def latent(index: int) -> np.ndarray:
 
 
 def render_subject(subject: Subject, labels: Tensor, size: int) -> dict[str, Tensor]:
-    """Pictures (V, S, S, 4) uint8 with alpha, and depth (V, S, S) float16 along the ray, 0 for a miss."""
+    """Pictures (V, S, S, 4) uint8 with alpha, depth (V, S, S) float16 along the ray, 0 for a miss, and part labels."""
     views = [subject.render(label, size) for label in labels]
     pixels = [np.concatenate([v.image, v.alpha[..., None]], -1) for v in views]
     return {
         "pixels": torch.from_numpy((np.stack(pixels) * 255 + 0.5).astype(np.uint8)),
         "depth": torch.from_numpy(np.stack([v.depth for v in views]).astype(np.float16)),
+        "part": torch.from_numpy(np.stack([v.part for v in views])),
     }
 
 

@@ -120,7 +120,7 @@ def sitter(micro: BaseModel) -> tuple[Tensor, AlignedFace]:
 @pytest.fixture(scope="session")
 def quick() -> InvertConfig:
     """An inversion of a second."""
-    return InvertConfig(search_steps=12, paint_steps=40, paint_rate=0.08, rays=600, coarse=24, fine=8)
+    return InvertConfig(search_steps=12, identity_steps=2, paint_steps=40, paint_rate=0.08, rays=600, coarse=24, fine=8)
 
 
 @pytest.fixture(scope="session")

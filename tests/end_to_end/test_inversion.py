@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,11 +16,14 @@ from agile3d_cli.avatar.invert import Latent, invert, soften
 from agile3d_cli.avatar.latents import build_head
 from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.render import GeneratorHead
+from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import look_up
-from agile3d_cli.models.generator import PAINT_FADES
+from agile3d_cli.models.generator import PAINT_FADES, Subject
+from agile3d_cli.models.identity import embed_faces
 from agile3d_cli.models.styled import StyleDifference
 
 WIDE = FaceConfig().wide
@@ -72,6 +76,30 @@ def test_inversion_finds_the_sitter(micro: BaseModel, sitter: tuple[Tensor, Alig
     assert errors[-1] < 0.6 * errors[0]
 
 
+def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    z, face = sitter
+    generator = micro.generator
+    start = z.clone()
+    start[:, 3:] = 0
+    backward = generator.from_latent(z).backward
+    wanted = embed_faces(face.image[None], torch.from_numpy(five_of(face.landmarks)[None, :, :2]).float())
+
+    def distance(latent: Tensor) -> float:
+        head = GeneratorHead(generator, Subject(generator.backbone(generator.mapping(latent)), backward))
+        shown = head.render(face.label[None], 96, 0.4).image
+        five = torch.from_numpy(five_of(face.landmarks)[None, :, :2]).float()
+        return float((embed_faces(shown, five) - wanted).norm())
+
+    config = InvertConfig(identity_steps=12, identity_prior=0.0)
+    shares: list[float] = []
+    found = resemble(generator, start, backward, face, config, shares.append)
+    assert torch.equal(found[:, :3], start[:, :3]) and shares == [(k + 1) / 12 for k in range(12)]
+    assert distance(found) < distance(start)
+    # Nothing to gain, nothing moved: the pull towards the start wins.
+    held = resemble(generator, start, backward, face, replace(config, identity_prior=1e4, identity_rate=1e-3), silent)
+    assert float((held - start).abs().max()) < 5e-3
+
+
 def test_paint_moves_no_surface(micro: BaseModel, latent: Latent, style: StyleDifference) -> None:
     points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     flat = dataclasses.replace(style, displacement=None)
@@ -114,7 +142,7 @@ def test_inversion_is_repeatable(
 
 def test_no_steps_leave_the_landmark_fit(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    plain = invert(sitter[1], micro, InvertConfig(search_steps=0, paint_steps=0), WIDE, shares.append)
+    plain = invert(sitter[1], micro, InvertConfig(search_steps=0, identity_steps=0, paint_steps=0), WIDE, shares.append)
     assert plain.paint is None and not plain.z[:, 3:].any() and shares == []
 
 
@@ -140,6 +168,6 @@ def test_nobody_in_the_mask_paints_nothing(
 
 def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    config = dataclasses.replace(quick, search_steps=2, paint_steps=3, rays=16)
+    config = dataclasses.replace(quick, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
     invert(sitter[1], micro, config, WIDE, shares.append)
-    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 5
+    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 7

@@ -12,15 +12,24 @@ import torch
 
 from agile3d_cli import camera
 from agile3d_cli.errors import MissingError
+from agile3d_cli.heads.glasses import THICKNESS, frames
+from agile3d_cli.heads.headwear import depth_under, shell
 from agile3d_cli.heads.kit import Kit, Part, sample
 from agile3d_cli.heads.parameters import (
+    BROWS,
+    CHOICES,
     EXPRESSION_RANGE,
+    EYES,
+    GLASSES,
     HAIR_STYLES,
     LAYOUT,
+    MIRROR,
+    SWITCHES,
     Z_DIM,
     Parameters,
     expression_weights,
     group,
+    index,
     parameters,
 )
 from agile3d_cli.heads.template import EXPRESSIONS, FULL_SHAPES, Template, build_template
@@ -67,10 +76,59 @@ def test_every_latent_is_a_valid_head() -> None:
         p = parameters((1 + seed % 8) * latent(seed))
         for share in (p.tone, p.age, p.male, p.lip_colour, p.freckles, p.eye_shadow, p.beard, p.stubble, p.ambient):
             assert 0 <= share <= 1
-        assert p.hair_style in HAIR_STYLES and 0 <= p.brow_style < 12 and 0 <= p.eye_colour < 9
+        assert p.hair_style in HAIR_STYLES and 0 <= p.brow_style < len(BROWS) and 0 <= p.eye_colour < len(EYES)
         assert (p.hair_colour >= 0).all() and (p.hair_colour <= 1).all() and (p.cloth <= 1).all()
+        assert (p.glasses_colour <= 1).all() and (p.headwear_colour <= 1).all() and np.abs(p.gaze).max() < 4
         assert np.linalg.norm(p.light) == pytest.approx(1)
         assert (p.expression >= 0).all() and (p.expression <= np.array(EXPRESSION_RANGE)[:, 0]).all()
+
+
+def test_choices_and_switches_are_those_that_the_generator_is_told() -> None:
+    found = []
+    for name, bias in CHOICES:
+        for option in range(len(bias)):
+            z = np.zeros(Z_DIM)
+            group(z, name)[option] = 3
+            found.append((name, option, str(vars(parameters(z))[name])))
+    # Each option of each group is another thing.
+    assert len({(name, value) for name, _, value in found}) == len(found) == sum(len(bias) for _, bias in CHOICES)
+    for field, number in (("glasses", GLASSES), ("hair_mirrored", MIRROR)):
+        place, threshold = SWITCHES[number]
+        for away in (-0.1, 0.1):
+            z = np.zeros(Z_DIM)
+            z[place] = threshold + away
+            assert vars(parameters(z))[field] == (away > 0)
+    told = MINI.choices
+    assert told.groups == tuple((index(name), bias) for name, bias in CHOICES) and told.switches == SWITCHES
+
+
+def test_frames_go_around_the_eyes_and_keep_clear_of_the_skin() -> None:
+    angle = np.random.default_rng(0).normal(size=(4000, 3))
+    skin = 0.2 * angle / np.linalg.norm(angle, axis=1, keepdims=True)
+    eyes = np.array([[-0.075, 0.09, 0.2], [0.075, 0.09, 0.2]])
+    for form in np.random.default_rng(1).normal(size=(5, 3)):
+        vertices, faces = frames(eyes, skin, form)
+        assert faces.min() == 0 and faces.max() == len(vertices) - 1
+        # Mirror-symmetric up to the drawn skin, and outside of the head.
+        assert abs(vertices[:, 0].max() + vertices[:, 0].min()) < 0.02
+        assert np.linalg.norm(vertices, axis=1).min() > 0.2 - THICKNESS
+        # Nothing in front of the pupils.
+        assert np.linalg.norm(vertices[:, :2] - eyes[1, :2], axis=1).min() > 0.02
+
+
+def test_shells_lie_over_their_region_and_rise_from_the_edge() -> None:
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(-0.3, 0.3, (300, 3))
+    faces = rng.integers(0, 300, (500, 3))
+    normals = np.tile([0.0, 0, 1], (300, 1))
+    for kind in ("beanie", "scarf"):
+        vertices, kept, depth = shell(kind, mean, normals, mean, faces)
+        assert np.array_equal(depth, depth_under(kind, mean)) and (depth[kept] > 0).any(1).all()
+        out = vertices[:, 2] - mean[:, 2]
+        assert out.min() > 0.005 and out.max() < 0.04 and out[depth > 0.05].min() > out[depth < 0].max()
+    forehead, crown, chin = [0.0, 0.15, 0.25], [0.0, 0.38, 0.0], [0.0, -0.2, 0.2]
+    assert (depth_under("beanie", np.array([forehead, crown, chin])) > 0).tolist() == [False, True, False]
+    assert (depth_under("scarf", np.array([forehead, crown, chin])) > 0).tolist() == [False, True, False]
 
 
 def test_maps_are_smooth() -> None:
@@ -158,6 +216,22 @@ def test_solved_grids_meet_a_linear_field() -> None:
     np.testing.assert_allclose(grids.numpy(), np.einsum("kij,zyxj->kizyx", slope, nodes), atol=1e-4)
 
 
+@needs_embree
+def test_fields_that_fold_are_weakened_and_others_left() -> None:
+    from agile3d_cli.heads.correspondence import LEAST_VOLUME, lowest_determinant, without_folds
+
+    focus = Focus(FocusConfig(strength=2.0), 0.5)
+    x = focus.nodes(9)[..., 0]
+    zero = torch.zeros_like(x)
+    # Squeezing x by 30 % and turning it inside out.
+    fields = torch.stack([torch.stack([-0.3 * x, zero, zero]), torch.stack([-0.75 * x, zero, zero])])
+    assert lowest_determinant(fields[0], focus) == pytest.approx(0.7, abs=1e-5)
+    assert lowest_determinant(2 * fields[1], focus) == pytest.approx(-0.5, abs=1e-5)
+    kept = without_folds(fields, (1.0, 2.0), focus)
+    assert torch.equal(kept[0], fields[0])
+    assert LEAST_VOLUME <= lowest_determinant(2 * kept[1], focus) < LEAST_VOLUME + 0.1
+
+
 @pytest.fixture(scope="module")
 def template() -> Template:
     return build_template(samples=SAMPLES)
@@ -185,23 +259,31 @@ def test_template_is_the_same_each_time(template: Template) -> None:
 
 @pytest.fixture(scope="module")
 def subject(template: Template) -> Subject:
-    from agile3d_cli.heads.masks import build_masks
+    from agile3d_cli.heads.masks import NAMES, build_masks
     from agile3d_cli.heads.subject import Subject
 
     kit = Kit(KIT)
     masks = build_masks(template, kit)
-    assert masks.weights.min() >= 0 and masks.weights.max() <= 1.01
-    return Subject(latent(3), template, kit, masks)
+    shares = masks.weights[:, [name not in ("cloth", "breast") for name in NAMES]]
+    assert shares.min() >= 0 and shares.max() <= 1.01
+    z = latent(3)
+    z[SWITCHES[GLASSES][0]] = 2
+    group(z, "headwear")[1] = 4
+    return Subject(z, template, kit, masks)
 
 
 @needs_anny
 @needs_embree
 @needs_kit
 def test_depth_of_a_view_lies_on_the_mesh(subject: Subject) -> None:
+    from agile3d_cli.heads.subject import PARTS
+
     label, size = camera.portrait_label(0.4, 0.1), 48
     view = subject.render(label, size)
     assert view.image.min() >= 0 and view.image.max() <= 1 and set(np.unique(view.alpha)) == {0.0, 1.0}
     assert not view.depth[view.alpha == 0].any() and not view.image[view.alpha == 0].any()
+    assert np.array_equal(view.part > 0, view.alpha > 0)
+    assert {PARTS[k - 1] for k in np.unique(view.part) if k} >= {"skin", "eyes", "glasses", "headwear"}
     seen = view.alpha.ravel() > 0
     assert 0.3 < seen.mean() < 0.99
     origin, direction = (rays[0].numpy() for rays in camera.rays(label[None].double(), size, size))

@@ -11,10 +11,12 @@ import torch
 from agile3d_cli import camera
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.errors import ConfigError, MissingError, RefusedError
-from agile3d_cli.models.backbone import Mapping
+from agile3d_cli.models.backbone import Mapping, chosen
 from agile3d_cli.models.checkpoints import architecture, generator_tensors, load_base
 from agile3d_cli.models.config import (
     EG3D_FFHQ_512,
+    BankConfig,
+    ChoicesConfig,
     DeformationConfig,
     FocusConfig,
     GeneratorConfig,
@@ -262,3 +264,46 @@ def test_differences_that_do_not_fit_are_refused(name: str, value: torch.Tensor)
 def test_only_deforming_generators_take_a_displacement() -> None:
     with pytest.raises(RefusedError, match="displacement"):
         read_difference({"displacement": torch.zeros(3, 8, 8, 8)}, made(CONDITIONED), "mine")
+
+
+CHOOSING = dataclasses.replace(
+    MICRO,
+    choices=ChoicesConfig(((3, (0.0, 0.4)),), ((5, -0.5),), crossed=((0, 0),)),
+    bank=BankConfig((1, 4), 8),
+    decoder_layers=2,
+)
+
+
+def test_choosing_coordinates_become_shares() -> None:
+    z = torch.zeros(2, 6)
+    z[0, 3], z[1, 5] = 1.0, -1.5
+    found = chosen(z, CHOOSING.choices)
+    first = torch.sigmoid(torch.tensor(8.0) * torch.tensor([0.6, -0.4]))
+    torch.testing.assert_close(found[:, 0], first)
+    torch.testing.assert_close(found[:, :2].sum(1), torch.ones(2))
+    torch.testing.assert_close(found[:, 2], torch.sigmoid(torch.tensor([4.0, -8.0])))
+    torch.testing.assert_close(found[:, 3:], found[:, :2] * found[:, 2:3])
+    # The style ends with them.
+    assert torch.equal(made(CHOOSING).mapping(z)[:, 0, -5:], found) and found.shape[1] == 5
+
+
+def test_the_bank_adds_its_planes_by_their_shares() -> None:
+    generator = made(CHOOSING)
+    ws = generator.mapping(torch.randn(2, 6, generator=torch.Generator().manual_seed(1)))
+    without = generator.backbone(ws)
+    generator.backbone.bank.normal_(0, 0.1, generator=torch.Generator().manual_seed(2))
+    mix = ws[:, -1][:, [-4, -1]]
+    wanted = torch.stack([sum(m * p for m, p in zip(row, generator.backbone.bank, strict=True)) for row in mix])
+    wanted = torch.nn.functional.interpolate(wanted, (16, 16), mode="bilinear", align_corners=False)
+    added = (generator.backbone(ws) - without).flatten(1, 2)
+    torch.testing.assert_close(added, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_choosing_generator_comes_back_from_its_file(tmp_path: Path) -> None:
+    generator = made(CHOOSING)
+    back = load_base(str(written(tmp_path, generator, None))).generator
+    assert back.config == CHOOSING
+    z = torch.randn(1, 6, generator=torch.Generator().manual_seed(4))
+    one, two = (g.field(g.from_latent(z), points()) for g in (generator, back))
+    # Weights are kept in half precision.
+    torch.testing.assert_close(one[1], two[1], atol=5e-3, rtol=0)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agile3d_cli import camera
-from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
+from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import TrainConfig
 from agile3d_cli.prior.points import HeadPoints
@@ -37,6 +37,9 @@ CONFIG = GeneratorConfig(
     density_gain=10.0,
     mean_planes=True,
     bias_maps=8,
+    choices=ChoicesConfig(((1, (0.0, 0.5)),), ((3, 0.2),)),
+    bank=BankConfig(shares=(0, 2), size=8),
+    decoder_layers=2,
     focus=FocusConfig(strength=2.0),
     deformation=DeformationConfig(shapes=1, grid=6, inverse_grid=8),
 )
@@ -65,7 +68,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels, depth = ball_views(labels)
     for number in range(2):
         z = torch.randn(3, 4, generator=torch.Generator().manual_seed(number))
-        repeated = {"pixels": pixels, "depth": depth, "labels": labels}
+        # A spot of the ball is called an eye.
+        part = (depth > 0).to(torch.uint8) + ((depth > 0) & (pixels[..., 0] > 180)).to(torch.uint8)
+        repeated = {"pixels": pixels, "depth": depth, "part": part, "labels": labels}
         shard = {name: value.expand(3, *value.shape).contiguous() for name, value in repeated.items()}
         save_file(shard | {"z": z}, folder / f"heads-{number:04d}.safetensors")
     return folder
@@ -120,6 +125,16 @@ def test_the_same_seed_gives_the_same_batches(data: HeadPoints) -> None:
         assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
 
 
+def test_small_features_are_shown_more_often(shards: Path) -> None:
+    shares = []
+    for features in (0.0, 0.5):
+        data = HeadPoints(shards, made(), interior(), held_out=2, features=features)
+        batch = data.batch([0], 4000, torch.Generator().manual_seed(0))
+        shares.append(float((batch.colour[..., 0] > 180 / 255).float().mean()))
+    # Half of the close half comes from the spot on top of what falls on it anyhow.
+    assert shares[1] > shares[0] + 0.15
+
+
 def test_no_shards_are_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"prior\.subjects"):
         HeadPoints(tmp_path, made(), interior())
@@ -162,3 +177,16 @@ def test_training_learns_the_ball_and_keeps_its_state(data: HeadPoints, tmp_path
     assert all(
         torch.equal(a, b) for a, b in zip(trainer.generator.parameters(), other.generator.parameters(), strict=True)
     )
+
+
+@needs_embree
+def test_inversions_start_from_every_hair_style_parted_both_ways() -> None:
+    from agile3d_cli.heads.parameters import HAIR_STYLES, HEADWEAR, parameters
+    from agile3d_cli.prior.publish import starting_latents
+
+    people = [parameters(z.double().numpy()) for z in starting_latents()]
+    bare = {(p.hair_style, p.hair_mirrored) for p in people if p.headwear == "none"}
+    shorn = {"buzz", "bald"}
+    assert {style for style, _ in bare} == set(HAIR_STYLES)
+    assert {style for style, mirrored in bare if not mirrored} == set(HAIR_STYLES) - shorn
+    assert {p.headwear for p in people} == set(HEADWEAR) and not any(p.glasses for p in people)
