@@ -36,7 +36,7 @@ def frames(eyes: np.ndarray, skin: np.ndarray, form: np.ndarray) -> tuple[np.nda
         angle = np.linspace(0, 2 * np.pi, RIM, endpoint=False)
         x, y = _superellipse(angle, width, height, power)
         centre = np.array([centre[0] + 0.006 * side, centre[1] - 0.008, middle[2] + AHEAD])
-        rim = centre + np.stack([side * x, y, -WRAP * np.clip(x, -0.03, None) ** 2 * 1.0], 1)
+        rim = centre + np.stack([side * x, y, -WRAP * np.clip(x, -0.03, None) ** 2], 1)
         tubes.append(_tube(np.concatenate([rim, rim[:1]])))
         inner, outer = rim[RIM // 2 - 2], rim[2]
         nose = np.array([0, inner[1] + 0.008, inner[2] + 0.008])

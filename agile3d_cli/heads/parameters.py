@@ -173,7 +173,7 @@ def parameters(z: np.ndarray) -> Parameters:
     chosen = {name: int(np.argmax(g[name] + np.array(bias))) for name, bias in CHOICES}
     switched = [bool(z[place] > threshold) for place, threshold in SWITCHES]
     shape, skin, hair, light = g["shape"], g["skin"], g["hair"], g["light"]
-    looks = dict(zip(NAMED_SHAPES, shape, strict=False))
+    looks = dict(zip(NAMED_SHAPES, shape[: len(NAMED_SHAPES)], strict=True))
     age = _sigmoid(1.8 * (0.8 * looks["old"] + 0.6 * skin[2]) - 0.7)
     male = _sigmoid(4 * (0.95 * looks["male"] + 0.3 * skin[3]))
     tone = _share(0.75 * skin[0] + 0.66 * (looks["african"] - 0.35 * looks["asian"]) / 1.06)

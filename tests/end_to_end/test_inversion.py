@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import replace
 
 import pytest
 import torch
@@ -96,7 +95,9 @@ def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter:
     assert torch.equal(found[:, :3], start[:, :3]) and shares == [(k + 1) / 12 for k in range(12)]
     assert distance(found) < distance(start)
     # Nothing to gain, nothing moved: the pull towards the start wins.
-    held = resemble(generator, start, backward, face, replace(config, identity_prior=1e4, identity_rate=1e-3), silent)
+    held = resemble(
+        generator, start, backward, face, dataclasses.replace(config, identity_prior=1e4, identity_rate=1e-3), silent
+    )
     assert float((held - start).abs().max()) < 5e-3
 
 

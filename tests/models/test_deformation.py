@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +9,6 @@ from torch import Tensor
 from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
 from agile3d_cli.models.deformation import EXPRESSION_SLOPE, Deformation, Focus, look_up
 
-ASSET = Path(__file__).parents[2] / "agile3d_cli" / "assets" / "mini.safetensors"
-needs_mini = pytest.mark.skipif(not ASSET.is_file(), reason="the generator mini is not built in this checkout")
 FOCUS = FocusConfig(strength=3.0, centre=(0.0, 0.05, 0.15))
 CONFIG = GeneratorConfig(
     z_dim=8, focus=FOCUS, deformation=DeformationConfig(4, ((0.5, -1.0), (0.3, 0.0)), grid=16, inverse_grid=24)
@@ -114,7 +110,6 @@ def test_inversion_solves_its_equation_at_the_nodes() -> None:
     assert float(missed.abs().max()) < 1e-4
 
 
-@needs_mini
 def test_mini_folds_space_nowhere() -> None:
     from agile3d_cli.models.checkpoints import load_base
 
