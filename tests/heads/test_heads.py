@@ -290,7 +290,8 @@ def test_depth_of_a_view_lies_on_the_mesh(subject: Subject) -> None:
     points = origin[seen] + direction[seen] * view.depth.ravel()[seen, None]
     # Each point lies on some triangle: cast again from just before it.
     hits = subject.scene.first_hits(points - 1e-3 * direction[seen], direction[seen], subject._opaque)
-    np.testing.assert_allclose(hits.distance, 1e-3, rtol=0, atol=2e-6)
+    # Measured: 2.1e-6 on one ray of 1,511; Embree traces in single precision.
+    np.testing.assert_allclose(hits.distance, 1e-3, rtol=0, atol=4e-6)
     corners = subject.vertices[subject.faces[hits.face]]
     np.testing.assert_allclose((corners * hits.barycentric[..., None]).sum(1), points, rtol=0, atol=3e-6)
     # And is seen in its pixel.
