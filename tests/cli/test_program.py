@@ -44,20 +44,13 @@ def test_the_list_of_commands_here_is_complete() -> None:
     assert sorted(all_commands()) == sorted(COMMANDS)
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\ntry:\n import agile3d_cli.cli.app as a; a.main()\n"
         "finally: print([m for m in ('torch', 'numpy', 'PIL', 'scipy', 'onnxruntime') if m in sys.modules])"
     )
-    seconds = []
-    for _ in range(5):
-        before = os.times()
-        result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
-        after = os.times()
-        seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
-        assert result.returncode == 0 and result.stdout.endswith("[]\n"), result.stderr
-    # Measured 0.15 s. Processor time and the best of five, since other work may be running.
-    assert min(seconds) < 0.3
+    result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and result.stdout.endswith("[]\n"), result.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
