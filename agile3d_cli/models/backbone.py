@@ -99,6 +99,9 @@ class Backbone(nn.Module):
         bank = config.bank
         if bank.shares:
             self.bank = nn.Parameter(torch.zeros(len(bank.shares), 3 * config.plane_channels, bank.size, bank.size))
+        if config.tinted:
+            self.tint = Linear(config.w_dim, 6 * config.plane_channels)
+            nn.init.zeros_(self.tint.weight)
         if config.mean_planes:
             self.mean_planes = nn.Parameter(torch.zeros(3, config.plane_channels, config.plane_size, config.plane_size))
 
@@ -116,7 +119,12 @@ class Backbone(nn.Module):
             mixed = torch.einsum("nk,kchw->nchw", mix, self.bank)
             image = image + F.interpolate(mixed, image.shape[-2:], mode="bilinear", align_corners=False)
         planes = image.unflatten(1, (3, self.config.plane_channels))
-        return planes + self.mean_planes if self.config.mean_planes else planes
+        if self.config.mean_planes:
+            planes = planes + self.mean_planes
+        if self.config.tinted:
+            scale, shift = self.tint(ws[:, -1]).reshape(-1, 2, 3, self.config.plane_channels, 1, 1).unbind(1)
+            planes = planes * (1 + scale) + shift
+        return planes
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -141,6 +141,9 @@ class GeneratorConfig:
     """Hidden layers of the decoder."""
     mean_planes: bool = False
     """A learned set of planes added to what the backbone makes."""
+    tinted: bool = False
+    """Whether the last style scales and shifts the planes' channels: the colour of hair, skin or eyes is one number for
+    all of a head, which the convolutions would have to draw anew in every texel."""
     bias_maps: int = 0
     """Resolutions up to this one get a learned bias per position; 0 is none."""
     choices: ChoicesConfig = field(default_factory=ChoicesConfig)

@@ -44,6 +44,7 @@ MINI = GeneratorConfig(
     coarse_samples=40,
     fine_samples=24,
     mean_planes=True,
+    tinted=True,
     bias_maps=64,
     choices=ChoicesConfig(
         tuple((index(name), bias) for name, bias in CHOICES),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.triplane import AXES, Decoder, plane_features
+from agile3d_cli.models.triplane import AXES, TABLE_POINTS, Decoder, plane_features, plane_features_plain
 
 
 def bilinear(plane: Tensor, u: float, v: float) -> Tensor:
@@ -36,6 +36,20 @@ def test_look_up_is_the_mean_of_three_bilinear_ones(axes: str) -> None:
             pairs = {"xy_xz_zx": ((x, y), (x, z), (z, x)), "xy_xz_zy": ((x, y), (x, z), (z, y))}[axes]
             expected = sum(bilinear(planes[n, k], u, v) for k, (u, v) in enumerate(pairs)) / 3
             torch.testing.assert_close(found[n, p], expected)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_many_points_are_looked_up_as_few_are(axes: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    planes = torch.randn(2, 3, 4, 5, 7, generator=rng)
+    points = 2.6 * torch.rand(2, TABLE_POINTS, 3, generator=rng) - 1.3
+    expected = plane_features_plain(planes, points, axes)
+    found = plane_features(planes, points, axes)
+    assert not torch.equal(found, expected), "this is the plain way twice"
+    torch.testing.assert_close(found, expected, rtol=0, atol=3e-6)
+    corners = torch.tensor([[-1.0, -1, -1], [1, 1, 1], [9, 0, 0], [0, -9, 0]]).repeat(TABLE_POINTS, 1).expand(2, -1, 3)
+    expected = plane_features_plain(planes, corners, axes)
+    torch.testing.assert_close(plane_features(planes, corners, axes), expected, rtol=0, atol=3e-6)
 
 
 def test_the_published_axes_never_see_y_and_z_together() -> None:

@@ -1,0 +1,211 @@
+"""Shards of pictures with known latents -> the weights of the encoder ``mini_encoder.safetensors``.
+
+    python -m agile3d_cli.prior.encode --heads runs/heads --out agile3d_cli/assets
+
+The pictures are looked at once, twice disturbed as photos are (light, blur, compression, shift, an uncertain mask, a
+covered part), and what was seen is kept in ``--seen``; then the experts are trained, which takes minutes. Two views of
+one subject stand beside each other in a batch and have to give one latent (the multi-view consistency of AgileGAN3D).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.models.encoder import VIEWS, Encoder, Expert, Guess, combined, evidence
+from agile3d_cli.prior.config import MINI
+from agile3d_cli.prior.points import CLOSE_VIEWS
+
+log = logging.getLogger("agile3d.prior")
+HELD_OUT = 50
+MOST_TURNED = 0.75
+"""Yaw, radians, up to which a view counts as a portrait."""
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """One training of the encoder."""
+
+    disturbed: int = 2
+    """How often each picture is looked at."""
+    steps: int = 4000
+    batch: int = 192
+    """Subjects in a batch, each with two views."""
+    rate: float = 1e-3
+    decay: float = 0.02
+    consistency: float = 0.1
+    seed: int = 0
+
+
+def disturb(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture (S, S, 4) uint8 with its mask, as a camera and a matte network might give it."""
+    size = picture.shape[0]
+    zoom, shift = 1 + 0.05 * rng.normal(), 0.012 * size * rng.normal(size=2)
+    half = size / 2
+    move = (1 / zoom, 0, half - half / zoom + shift[0], 0, 1 / zoom, half - half / zoom + shift[1])
+    image = Image.fromarray(picture).transform((size, size), Image.Transform.AFFINE, move, Image.Resampling.BICUBIC)
+    pixels = np.asarray(image).astype(np.float32) / 255
+    colour, matte = pixels[..., :3], pixels[..., 3]
+    colour = colour ** np.exp(0.1 * rng.normal()) * (1 + 0.04 * rng.normal(size=3)) + 0.015 * rng.normal()
+    small = int(size * rng.uniform(0.5, 1))
+    compressed = io.BytesIO()
+    picture8 = Image.fromarray((colour.clip(0, 1) * 255).astype(np.uint8)).resize((small, small))
+    picture8.save(compressed, "JPEG", quality=int(rng.uniform(40, 95)))
+    colour = np.asarray(Image.open(compressed).resize((size, size), Image.Resampling.BILINEAR)).astype(np.float32) / 255
+    soft = F.avg_pool2d(torch.from_numpy(matte)[None, None], 5, 1, 2)[0, 0].numpy()
+    matte = (soft - 0.5 + 0.3 * rng.normal()) * rng.uniform(1, 4) + 0.5
+    if rng.random() < 0.15:
+        high, wide = (int(size * rng.uniform(0.1, 0.35)) for _ in range(2))
+        top, left = int(rng.integers(size - high)), int(rng.integers(size - wide))
+        colour[top : top + high, left : left + wide] = rng.uniform(size=3)
+    return np.concatenate([colour, matte[..., None]], -1).clip(0, 1).astype(np.float32)
+
+
+def portraits(labels: Tensor) -> dict[str, list[int]]:
+    """Which views of one subject, labels (V, 25), are like photos, by the kind of picture."""
+    yaw = [abs(camera.angles(label)[0]) for label in labels]
+    chosen = [k for k in range(len(yaw)) if yaw[k] < MOST_TURNED]
+    return {"crop": [k for k in chosen if k < CLOSE_VIEWS], "wide": [k for k in chosen if k >= CLOSE_VIEWS]}
+
+
+def look(heads: Path, seen: Path, config: EncodeConfig) -> None:
+    """Evidence of every shard, one file each; what exists is kept."""
+    seen.mkdir(parents=True, exist_ok=True)
+    for shard in sorted(heads.glob("heads-*.safetensors")):
+        target = seen / shard.name
+        if target.exists():
+            continue
+        stored = load_file(shard)
+        rng = np.random.default_rng([config.seed, int(shard.stem.split("-")[1])])
+        rows: dict[str, list[Tensor]] = {view: [] for view in VIEWS}
+        owners: dict[str, list[int]] = {view: [] for view in VIEWS}
+        for subject, labels in enumerate(stored["labels"]):
+            for view, numbers in portraits(labels).items():
+                for number in numbers * config.disturbed:
+                    shown = torch.from_numpy(disturb(stored["pixels"][subject, number].numpy(), rng))
+                    shown = shown.permute(2, 0, 1)[None]
+                    rows[view].append(evidence(shown[:, :3] * 2 - 1, shown[:, 3:]).half())
+                    owners[view].append(subject)
+        tensors = {view: torch.cat(rows[view]) for view in VIEWS}
+        tensors |= {f"{view}.owner": torch.tensor(owners[view]) for view in VIEWS}
+        save_file(tensors | {"z": stored["z"]}, target)
+        log.info("looked at %s", shard.name)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All evidence of one kind of picture."""
+
+    rows: Tensor
+    """(R, EVIDENCE) half precision."""
+    owner: Tensor
+    """(R,) number of the subject."""
+    first: Tensor
+    count: Tensor
+    """(subjects,) where a subject's rows begin, and how many they are."""
+
+
+def gathered(seen: Path, view: str) -> tuple[Seen, Tensor]:
+    """One kind of picture of all shards, and z (subjects, z_dim)."""
+    rows, owners, latents, before = [], [], [], 0
+    for path in sorted(seen.glob("heads-*.safetensors")):
+        stored = load_file(path)
+        rows.append(stored[view])
+        owners.append(stored[f"{view}.owner"] + before)
+        latents.append(stored["z"])
+        before += len(stored["z"])
+    owner = torch.cat(owners)
+    count = torch.bincount(owner, minlength=before)
+    return Seen(torch.cat(rows), owner, count.cumsum(0) - count, count), torch.cat(latents)
+
+
+def surprise(guess: Guess, z: Tensor) -> Tensor:
+    """Mean negative logarithm of the likelihood of z (N, D), without its constant."""
+    return (((z - guess.mean) / guess.deviation).square() / 2 + guess.deviation.log()).mean()
+
+
+def train_expert(seen: Seen, z: Tensor, config: EncodeConfig) -> Expert:
+    """An expert for z (subjects, D), without the last ``HELD_OUT`` subjects."""
+    torch.manual_seed(config.seed)
+    expert = Expert(z.shape[1])
+    train = len(z) - HELD_OUT
+    known = seen.rows[seen.owner < train].float()
+    expert.mean.copy_(known.mean(0))
+    expert.deviation.copy_(known.std(0) + 1e-2)
+    del known
+    usable = (seen.count[:train] > 0).nonzero()[:, 0]
+    optimizer = torch.optim.AdamW(expert.parameters(), config.rate, weight_decay=config.decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    rng = torch.Generator().manual_seed(config.seed)
+    for step in range(config.steps):
+        subjects = usable[torch.randint(len(usable), (config.batch,), generator=rng)].repeat(2)
+        which = (torch.rand(len(subjects), generator=rng) * seen.count[subjects]).long()
+        guess = expert(seen.rows[seen.first[subjects] + which].float())
+        one, two = guess.mean.chunk(2)
+        loss = surprise(guess, z[subjects]) + config.consistency * (one - two).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 500 == 499:
+            log.info("%d loss %.4f", step + 1, float(loss.detach()))
+    return expert.eval()
+
+
+@torch.no_grad()
+def explained(guess: Guess, z: Tensor) -> Tensor:
+    """Share of the variance of each coordinate that a guess explains, (D,)."""
+    return 1 - (guess.mean - z).square().mean(0) / z.var(0, unbiased=False)
+
+
+def main() -> None:
+    """Command line of the encoder's training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", type=Path, required=True, help="folder of prior.subjects' shards")
+    parser.add_argument("--seen", type=Path, default=Path("runs/seen"), help="folder for what was looked at")
+    parser.add_argument("--out", type=Path, required=True, help="folder of mini_encoder.safetensors")
+    parser.add_argument("--steps", type=int, default=EncodeConfig.steps)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(args.threads)
+    config = EncodeConfig(steps=args.steps)
+    with torch.inference_mode():
+        look(args.heads, args.seen, config)
+    shape = MINI.deformation.components
+    encoder = Encoder(MINI.z_dim - shape)
+    held: list[tuple[Seen, Guess]] = []
+    for view in VIEWS:
+        seen, z = gathered(args.seen, view)
+        encoder.experts[view] = train_expert(seen, z[:, shape:], config)
+        last = [int(seen.first[s]) for s in range(len(z) - HELD_OUT, len(z)) if seen.count[s]]
+        with torch.no_grad():
+            guess = encoder.experts[view](seen.rows[last].float())
+        own = explained(guess, z[seen.owner[last], shape:])
+        log.info("%s explains %.3f of held-out subjects", view, float(own.mean()))
+        held.append((seen, guess))
+    both = [s for s in range(len(z) - HELD_OUT, len(z)) if all(seen.count[s] for seen, _ in held)]
+    with torch.no_grad():
+        firsts = [seen.rows[[int(seen.first[s]) for s in both]].float() for seen, _ in held]
+        guess = combined([encoder.experts[view](rows) for view, rows in zip(VIEWS, firsts, strict=True)])
+    shares = explained(guess, z[both, shape:])
+    tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
+    save_file(tensors, args.out / "mini_encoder.safetensors", {"agile3d": json.dumps({"training": asdict(config)})})
+    sys.stdout.write(json.dumps({"explained": [round(float(s), 3) for s in shares]}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
