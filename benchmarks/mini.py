@@ -24,6 +24,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.measure import embedding
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.face.config import FaceConfig
@@ -33,7 +34,7 @@ from agile3d_cli.heads.masks import build_masks
 from agile3d_cli.heads.subject import Subject, View
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.image import save_png, to_array
-from agile3d_cli.models.checkpoints import load_base
+from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.subjects import latent
 
@@ -51,11 +52,12 @@ SIDES = (-0.5236, 0.0, 0.5236)
 GRID, LEVEL = 96, 10.0
 
 
-def held_out(generator: TriplaneGenerator, kit_folder: Path, subjects: int, out: Path) -> dict[str, object]:
-    """Compares renderings with the exact pictures of unseen subjects."""
+def held_out(base: BaseModel, kit_folder: Path, subjects: int, out: Path) -> dict[str, object]:
+    """Compares renderings with the exact pictures of unseen subjects: from the known latent, and from the encoder's."""
+    generator = base.generator
     template, kit = build_template(), Kit(kit_folder)
     masks = build_masks(template, kit)
-    rows, cells = [], []
+    rows, cells, encoded = [], [], []
     for k in range(subjects):
         z = latent(FIRST + k)
         rng = np.random.default_rng([5, k])
@@ -65,11 +67,18 @@ def held_out(generator: TriplaneGenerator, kit_folder: Path, subjects: int, out:
         exact = [truth.render(label, SIZE * FINER) for label in labels]
         head = GeneratorHead(generator, generator.from_latent(torch.from_numpy(z).float()[None]))
         made = head.render(labels, SIZE, 0.0)
+        if base.encoder is not None:
+            guessed = GeneratorHead(generator, generator.from_latent(_encoded(base, truth, z, labels[0])))
+            again = guessed.render(labels[:1], SIZE, 0.0)
+            row = _compare(exact[0], again.image[0], again.alpha[0, 0], again.depth[0, 0], labels[0])
+            encoded.append(row["psnr"])
         for v, (label, view) in enumerate(zip(labels, exact, strict=True)):
             row = _compare(view, made.image[v], made.alpha[v, 0], made.depth[v, 0], label)
             rows.append(row | {"front": v < 2})
         if k < 24:
             cells.append(_pair(exact[0], made.image[0]))
+            if base.encoder is not None:
+                cells[-1] = np.concatenate([cells[-1], to_array(again.image[0])], 1)
         if k < 16:
             rows[-1]["connected"] = _connected(head)
     save_png(out / "mini-held-out.png", _grid(cells, 6))
@@ -80,7 +89,24 @@ def held_out(generator: TriplaneGenerator, kit_folder: Path, subjects: int, out:
         result[name] = round(float(getattr(np, kind)(values)), 4)
         result[f"{name}_standard_error"] = round(float(values.std() / np.sqrt(len(values))), 4)
     result["connected_share"] = round(float(np.mean([row["connected"] for row in rows if "connected" in row])), 4)
-    return result | {"subjects": subjects, "views": len(rows), "ridge": None, "encoder": None}
+    fronts = [row["psnr"] for row in rows if row["front"]][::2]
+    if encoded:
+        result["psnr_encoder"], result["psnr_same_views"] = (round(float(np.mean(x)), 4) for x in (encoded, fronts))
+    return result | {"subjects": subjects, "views": len(rows)}
+
+
+def _encoded(base: BaseModel, truth: Subject, z: np.ndarray, label: Tensor) -> Tensor:
+    """The latent (1, z_dim) that encoder and landmark fit give for the exact pictures at a camera."""
+    assert base.encoder is not None and base.landmarks is not None
+    crop = camera.with_focal(label, camera.FOCAL)
+    pictures = {}
+    for name, view in (("crop", truth.render(crop, 2 * SIZE)), ("wide", truth.render(label, 2 * SIZE))):
+        image = torch.from_numpy(view.image).permute(2, 0, 1).float()[None]
+        pictures[name] = (2 * image - 1, torch.from_numpy(view.alpha).float()[None, None])
+    seen = landmarks_of(base, torch.from_numpy(z).float()[None], crop)
+    shape = fit_shape(base.generator.deformation, seen, base.landmarks, crop)
+    with torch.no_grad():
+        return torch.cat([shape.z, base.encoder(**pictures).mean], 1)
 
 
 def _compare(view: View, image: Tensor, alpha: Tensor, depth: Tensor, label: Tensor) -> dict[str, float]:
@@ -202,9 +228,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    generator = load_base(args.model).generator
+    base = load_base(args.model)
+    generator = base.generator
     facts = {
-        "held_out": held_out(generator, args.kit, args.subjects, args.out),
+        "held_out": held_out(base, args.kit, args.subjects, args.out),
         "random": random_heads(generator, args.kit, args.heads, args.out),
         "views": views(generator),
         "threads": args.threads,

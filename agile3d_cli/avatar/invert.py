@@ -1,10 +1,9 @@
 """Aligned face -> latent: the person in the generator's terms.
 
 In: crop, wide picture, matte, landmarks, camera. Out: a latent whose rendering at that camera is the photo.
-Four steps, each a smaller change than the one before it: landmarks give the shape (``likeness``); the other latent
-coordinates are searched under a normal prior and few steps, first for colour and outline (``search``), then for the
-identity network (``resemble``); what is left is painted onto the surface as it is. The paper trains an encoder for
-this; here it is optimised, as long as there is none.
+Four steps, each a smaller change than the one before it: landmarks give the shape (``likeness``) and the encoder
+guesses the other latent coordinates; these are searched around the guess in few steps, first for colour and outline
+(``search``), then for the identity network (``resemble``); what is left is painted onto the surface as it is.
 Source: AgileGAN3D (arXiv 2303.14297).
 """
 
@@ -20,12 +19,13 @@ from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.likeness import Shape, fit_shape
-from agile3d_cli.avatar.photo import photo_pixels
+from agile3d_cli.avatar.photo import photo_pixels, zoomed
 from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.avatar.residual import paint_residual
 from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.encoder import Guess
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 Progress = Callable[[float], None]
@@ -100,7 +100,8 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     rng = torch.Generator().manual_seed(config.seed)
     target = photo_pixels(face, wide, next(base.generator.parameters()))
     shape = _shape(face, base)
-    z = search_latent(base, shape, target, config, rng, lambda share: progress(0.4 * share))
+    guess = first_guess(face, base, wide)
+    z = search_latent(base, shape, guess, target, config, rng, lambda share: progress(0.4 * share))
     if config.identity_steps and shape is not None:
         with torch.no_grad():
             backward = base.generator.backward(base.generator.deformation.weights(z), shape.displacement)
@@ -114,6 +115,18 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
         subject = latent.subject(base.generator)
     paint = paint_residual(base.generator, subject, target, config, rng, lambda share: progress(0.6 + 0.4 * share))
     return replace(latent, paint=paint)
+
+
+@torch.no_grad()
+def first_guess(face: AlignedFace, base: BaseModel, wide: float) -> Guess:
+    """The encoder's guess of the coordinates beyond the shape; the prior, where there is no encoder."""
+    like = next(base.generator.parameters())
+    if base.encoder is None:
+        config = base.generator.config
+        none = torch.zeros(1, config.z_dim - config.deformation.components).to(like)
+        return Guess(none, torch.ones_like(none))
+    crop, beyond, matte = (part[None].to(like) for part in (face.image, face.wide, face.matte))
+    return base.encoder(crop=(crop, zoomed(face.matte, wide)[None].to(like)), wide=(beyond, matte))
 
 
 def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:

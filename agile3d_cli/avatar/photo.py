@@ -50,7 +50,7 @@ def photo_pixels(face: AlignedFace, wide: float, like: Tensor) -> Pixels:
     clothes = torch.where(rows > CLOTHES_FROM, CLOTHES_WEIGHT, 1.0)
     parts = [
         _pixels(face.wide, face.matte, face.valid, beyond, WIDE_SIZE, clothes),
-        _pixels(face.image, _zoomed(face.matte, wide), inside, face.label, CROP_SIZE, torch.ones(())),
+        _pixels(face.image, zoomed(face.matte, wide), inside, face.label, CROP_SIZE, torch.ones(())),
     ]
     columns = [torch.cat(column).to(like) for column in zip(*parts, strict=True)]
     return Pixels(*columns)
@@ -65,7 +65,7 @@ def _pixels(
     return origin[0], direction[0], colour, mask.reshape(-1), (known[0] * weight).reshape(-1)
 
 
-def _zoomed(matte: Tensor, wide: float) -> Tensor:
+def zoomed(matte: Tensor, wide: float) -> Tensor:
     """The wide picture's matte (1, S, S) cut to the crop's framing."""
     size = matte.shape[-1]
     part = round(size * wide)

@@ -24,6 +24,8 @@ from agile3d_cli.models.identity import embed_faces
 
 SIZE = 112
 """Edge of the compared picture, pixels."""
+COVERED = 0.05
+"""Pixels of which the head covers less stay the photo's."""
 
 
 def resemble(
@@ -53,13 +55,16 @@ def resemble(
         wanted = embed_faces(photo, five)
         subject = Subject(generator.backbone(generator.mapping(z)), backward)
     traced = trace(generator, subject, origin[0], direction[0])
-    seen = traced.alpha.reshape(1, 1, SIZE, SIZE).clamp(0, 1)
+    covered = (traced.alpha > COVERED).nonzero()[:, 0]
+    seen = (traced.alpha * (traced.alpha > COVERED)).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
+    traced = traced[covered]
+    black = torch.zeros(SIZE * SIZE, 3).to(z)
     # What the head does not cover stays the photo's, so that only the head can make the difference.
     moved = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([moved], lr=config.identity_rate, betas=(0.9, 0.98))
     for step in range(config.identity_steps):
         planes = generator.backbone(generator.mapping(torch.cat([lead, moved], 1)))
-        shown = colours(generator, planes, traced).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
+        shown = black.index_copy(0, covered, colours(generator, planes, traced)).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
         image = seen * shown + (1 - seen) * photo
         distance = (embed_faces(image, five) - wanted).norm(dim=-1).mean()
         tone = (F.avg_pool2d(seen * (shown - photo), 8)).abs().mean()

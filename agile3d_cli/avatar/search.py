@@ -1,8 +1,9 @@
 """Shape + photo -> the other latent coordinates: second step of the inversion.
 
-In: the fitted shape and the photo's pixels. Out: a latent whose head has the photo's skin, hair, light and outline.
-Hair styles are islands in the latent space, so the search starts from several stored latents, tries those whose outline
-fits best for a few steps, and goes on from the one that came nearest. A normal prior around the start keeps it a head.
+In: the fitted shape, a first guess and the photo's pixels. Out: a latent whose head has the photo's skin, hair, light
+and outline. Hair styles are islands in the latent space, so the search draws several latents from the guess, tries
+those whose outline fits best for a few steps, and goes on from the one that came nearest. The guess is the prior that
+keeps it a head.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.likeness import Shape
 from agile3d_cli.avatar.photo import Pixels
 from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.encoder import Guess
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 
@@ -32,6 +34,7 @@ class _Problem:
     """(1, components) coordinates of the shape."""
     backward: Tensor | None
     target: Pixels
+    guess: Guess
     config: InvertConfig
     rng: torch.Generator
 
@@ -39,12 +42,13 @@ class _Problem:
 def search_latent(
     base: BaseModel,
     shape: Shape | None,
+    guess: Guess,
     target: Pixels,
     config: InvertConfig,
     rng: torch.Generator,
     progress: Progress,
 ) -> Tensor:
-    """Latent (1, z_dim) by rendering loss under a normal prior."""
+    """Latent (1, z_dim) by rendering loss; ``guess`` (1, z_dim - components) is where it starts and its prior."""
     generator, device = base.generator, target.colour.device
     # Without a whole mesh of landmarks the head keeps its mean shape.
     lead = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z
@@ -54,8 +58,9 @@ def search_latent(
         with torch.no_grad():
             moved = None if shape is None else shape.displacement
             backward = generator.backward(generator.deformation.weights(lead), moved)
-    problem = _Problem(generator, lead, backward, target, config, rng)
-    starts = _starts(base, lead.shape[1], device)
+    problem = _Problem(generator, lead, backward, target, guess, config, rng)
+    draws = torch.randn(config.draws, guess.mean.shape[1], generator=rng).to(device)
+    starts = torch.cat([guess.mean, guess.mean + guess.deviation * draws])
     tries = min(config.tries, len(starts)) if len(starts) > 1 else 0
     total = tries * config.try_steps + config.search_steps
     done = 0
@@ -65,19 +70,12 @@ def search_latent(
         done += 1
         progress(done / total)
 
-    if not tries:
-        return torch.cat([lead, _descend(problem, starts[:1], starts[:1], config.search_steps, told)[0]], 1)
-    nearest = _outlines(problem, starts).argsort()[:tries]
-    tried = [(*_descend(problem, starts[k, None], starts[k, None], config.try_steps, told), k) for k in nearest]
-    z, _, best = min(tried, key=lambda row: row[1])
-    return torch.cat([lead, _descend(problem, z, starts[best, None], config.search_steps, told)[0]], 1)
-
-
-def _starts(base: BaseModel, lead: int, device: torch.device) -> Tensor:
-    """Latents beyond the shape to start from, (A, z_dim - lead)."""
-    if base.starts is None:
-        return torch.zeros(1, base.generator.config.z_dim - lead, device=device)
-    return base.starts[:, lead:].to(device)
+    z = guess.mean
+    if tries:
+        nearest = _outlines(problem, starts).argsort()[:tries]
+        tried = [_descend(problem, starts[k, None], config.try_steps, told) for k in nearest]
+        z = min(tried, key=lambda row: row[1])[0]
+    return torch.cat([lead, _descend(problem, z, config.search_steps, told)[0]], 1)
 
 
 @torch.no_grad()
@@ -92,11 +90,9 @@ def _outlines(problem: _Problem, starts: Tensor) -> Tensor:
     return torch.stack(misses)
 
 
-def _descend(
-    problem: _Problem, z: Tensor, centre: Tensor, steps: int, told: Callable[[], None]
-) -> tuple[Tensor, float]:
-    """Coordinates (1, D) after ``steps`` from ``z`` with the prior around ``centre``, and the mean loss at the end."""
-    config, target = problem.config, problem.target
+def _descend(problem: _Problem, z: Tensor, steps: int, told: Callable[[], None]) -> tuple[Tensor, float]:
+    """Coordinates (1, D) after ``steps`` from ``z``, and the mean loss at the end."""
+    config, target, guess = problem.config, problem.target, problem.guess
     z = z.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
     losses: list[float] = []
@@ -108,8 +104,8 @@ def _descend(
         wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
         loss = (weight * (colour - wanted).abs().mean(1)).mean()
         loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
+        loss = loss + config.prior * ((z - guess.mean) / guess.deviation).square().sum()
         losses.append(float(loss.detach()))
-        loss = loss + config.prior * (z - centre).square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

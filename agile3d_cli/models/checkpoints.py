@@ -16,11 +16,14 @@ from agile3d_cli.bundle import BaseReference, Model, read_model
 from agile3d_cli.errors import ConfigError, RefusedError
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.encoder import Encoder, shipped_encoder
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.registry import find_file
 
 KIND = "triplane-generator"
 LANDMARKS, STARTS = "landmarks", "starts"
+ENCODED = "mini"
+"""The generator whose latents the shipped encoder guesses."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class BaseModel:
     """(468, 3) places of the face mesh on the mean head, world units; None for imported generators."""
     starts: Tensor | None
     """(A, z_dim) latents of different hair styles, from which an inversion may start; None for imported generators."""
+    encoder: Encoder | None
+    """Guesses latents from photos; None for all but the shipped generator."""
     reference: BaseReference
     licenses: tuple[LicenseNote, ...]
 
@@ -65,10 +70,12 @@ def load_base(name_or_file: str, device: torch.device | str = "cpu") -> BaseMode
     path = find_file(name_or_file, "model")
     model = read_model(path)
     generator, beside = build(model, path)
+    encoder = shipped_encoder() if model.name == ENCODED else None
     return BaseModel(
         generator=generator.to(device),
         landmarks=beside[LANDMARKS].to(device) if LANDMARKS in beside else None,
         starts=beside[STARTS].to(device) if STARTS in beside else None,
+        encoder=None if encoder is None else encoder.to(device),
         reference=model.reference,
         licenses=model.licenses,
     )

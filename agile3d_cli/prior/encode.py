@@ -59,14 +59,14 @@ def disturb(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = Image.fromarray(picture).transform((size, size), Image.Transform.AFFINE, move, Image.Resampling.BICUBIC)
     pixels = np.asarray(image).astype(np.float32) / 255
     colour, matte = pixels[..., :3], pixels[..., 3]
-    colour = colour ** np.exp(0.1 * rng.normal()) * (1 + 0.04 * rng.normal(size=3)) + 0.015 * rng.normal()
+    colour = colour ** np.exp(0.1 * rng.normal()) * (1 + 0.03 * rng.normal(size=3)) + 0.015 * rng.normal()
     small = int(size * rng.uniform(0.5, 1))
     compressed = io.BytesIO()
     picture8 = Image.fromarray((colour.clip(0, 1) * 255).astype(np.uint8)).resize((small, small))
     picture8.save(compressed, "JPEG", quality=int(rng.uniform(40, 95)))
     colour = np.asarray(Image.open(compressed).resize((size, size), Image.Resampling.BILINEAR)).astype(np.float32) / 255
     soft = F.avg_pool2d(torch.from_numpy(matte)[None, None], 5, 1, 2)[0, 0].numpy()
-    matte = (soft - 0.5 + 0.3 * rng.normal()) * rng.uniform(1, 4) + 0.5
+    matte = (soft - rng.uniform(0.3, 0.7)) * rng.uniform(3, 8) + 0.5
     if rng.random() < 0.15:
         high, wide = (int(size * rng.uniform(0.1, 0.35)) for _ in range(2))
         top, left = int(rng.integers(size - high)), int(rng.integers(size - wide))

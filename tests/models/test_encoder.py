@@ -1,0 +1,68 @@
+"""Guesses: how experts are combined, what they look at, and that disturbed training pictures stay what they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from agile3d_cli.models.encoder import EVIDENCE, Encoder, Guess, combined, evidence, shipped_encoder
+from agile3d_cli.prior.encode import disturb, explained, surprise
+
+
+def test_combining_is_bayes_rule_for_normal_evidence() -> None:
+    # Two measurements of a standard normal value, with noise of deviation 0.5 and 2: the posterior is known.
+    value, noise = torch.tensor([[0.8, -1.2]]), (0.5, 2.0)
+    seen = [value + 0.3, value - 0.1]
+    pairs = list(zip(seen, noise, strict=True))
+    alone = [Guess(s / (1 + n * n), torch.full_like(s, (1 + n**-2) ** -0.5)) for s, n in pairs]
+    together = combined(alone)
+    precision = 1 + sum(n**-2 for n in noise)
+    expected = sum(s * n**-2 for s, n in pairs) / precision
+    torch.testing.assert_close(together.mean, expected)
+    torch.testing.assert_close(together.deviation, torch.full_like(value, precision**-0.5))
+    torch.testing.assert_close(combined(alone[:1]).mean, alone[0].mean)
+
+
+def test_who_knows_nothing_changes_nothing() -> None:
+    sure, ignorant = Guess(torch.tensor([[0.7]]), torch.tensor([[0.2]])), Guess(torch.zeros(1, 1), torch.ones(1, 1))
+    torch.testing.assert_close(combined([sure, ignorant]).mean, sure.mean)
+    torch.testing.assert_close(combined([sure, ignorant]).deviation, sure.deviation)
+
+
+def test_the_background_is_not_looked_at() -> None:
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 160, 160, generator=rng) * 2 - 1
+    matte = torch.zeros(1, 1, 160, 160)
+    matte[..., 40:120, 40:120] = 1
+    other = torch.where(matte > 0, picture, -picture)
+    seen = evidence(picture, matte)
+    assert seen.shape == (1, EVIDENCE) and torch.equal(seen, evidence(other, matte))
+    assert not torch.equal(seen, evidence(-picture, matte))
+
+
+def test_the_shipped_encoder_reads_pictures_of_any_size() -> None:
+    encoder = shipped_encoder()
+    assert isinstance(encoder, Encoder) and not any(p.requires_grad for p in encoder.parameters())
+    for size in (96, 256):
+        shown = torch.zeros(2, 3, size, size), torch.ones(2, 1, size, size)
+        guess = encoder(crop=shown, wide=shown)
+        assert guess.mean.shape == guess.deviation.shape and torch.isfinite(guess.mean).all()
+        assert float(guess.deviation.min()) > 0 and float(guess.deviation.max()) <= 1
+        torch.testing.assert_close(guess.mean[0], guess.mean[1])
+
+
+def test_disturbed_pictures_keep_person_and_background_apart() -> None:
+    picture = np.zeros((96, 96, 4), np.uint8)
+    picture[24:72, 24:72] = (200, 120, 40, 255)
+    for seed in range(20):
+        shown = disturb(picture, np.random.default_rng(seed))
+        assert shown.shape == (96, 96, 4) and shown.min() >= 0 and shown.max() <= 1
+        assert shown[40:56, 40:56, 3].min() == 1 and shown[:12, :, 3].max() == 0
+
+
+def test_surprise_is_least_at_the_truth_with_the_true_spread() -> None:
+    z = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    guess = Guess(torch.zeros_like(z), torch.ones_like(z))
+    assert float(surprise(guess, z)) < float(surprise(Guess(guess.mean, 0.7 * guess.deviation), z))
+    assert float(surprise(guess, z)) < float(surprise(Guess(guess.mean, 1.4 * guess.deviation), z))
+    assert abs(float(explained(guess, z)[0])) < 1e-2 and float(explained(Guess(z, z), z)[0]) == 1
