@@ -65,7 +65,7 @@ class TrainConfig:
     batch: int = 4
     points: int = 4096
     """Solid points a subject and step; empty ones come on top."""
-    features: float = 0.2
+    features: float = 0.4
     """Share of the close views' points that are taken from eyes, brows, lashes, teeth and glasses."""
     steps: int = 6000
     warmup: int = 100
@@ -74,6 +74,7 @@ class TrainConfig:
     decoder_rate: float = 2.5e-3
     mean_rate: float = 1.2e-2
     bank_rate: float = 1.2e-2
+    """Of bank and tint, which are added to all of a head's planes and need not be careful."""
     final: float = 0.04
     average: float = 0.998
     """Decay of the averaged weights that are kept."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,7 +24,10 @@ CLOSE_VIEWS = 5
 BEHIND = 0.012
 """Depth of the opaque shell behind a hit, world units."""
 FEATURES = (2, 3, 4, 5, 7)
-"""Part labels of the small things that make a face: see ``heads.subject.PARTS``."""
+"""Part labels of the small things that make a face, drawn alike often: see ``heads.subject.PARTS``."""
+AROUND, BESIDE = 12, (2.3, 3.05)
+"""Half of the rays that met nothing pass within so many pixels of the outline; their points lie so far from the camera,
+where the head is."""
 SKIN_OUT = 0.005
 """Colour is also asked this far in front of a hit, where a soft surface still counts."""
 
@@ -104,13 +108,16 @@ class HeadPoints:
     def _subject_points(self, subject: int, points: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         pixels, depth, labels = self._pixels[subject], self._depth[subject], self.labels[subject]
         hit = depth.reshape(len(labels), -1) > 0
+        around = F.max_pool2d((depth > 0).float()[:, None], 2 * AROUND + 1, 1, AROUND).reshape(hit.shape) > 0
         close, wide = hit.clone(), hit.clone()
         close[CLOSE_VIEWS:], wide[:CLOSE_VIEWS] = False, False
-        small = close & torch.isin(self._parts[subject], torch.tensor(FEATURES, dtype=torch.uint8)).reshape(close.shape)
-        chosen = int(points // 2 * self._features) if bool(small.any()) else 0
-        drawn = [_draw(close, points // 2 - chosen, rng), _draw(wide, points - points // 2, rng)]
-        picks = torch.cat(drawn + ([_draw(small, chosen, rng)] if chosen else []))
-        misses = _draw(~hit, points // 3, rng)
+        parts = self._parts[subject].reshape(close.shape)
+        small = [mask for mask in (close & (parts == part) for part in FEATURES) if bool(mask.any())]
+        each = int(points // 2 * self._features) // len(small) if small else 0
+        drawn = [_draw(close, points // 2 - each * len(small), rng), _draw(wide, points - points // 2, rng)]
+        picks = torch.cat(drawn + [_draw(mask, each, rng) for mask in small])
+        near_misses = points // 6
+        misses = torch.cat([_draw(~hit & around, near_misses, rng), _draw(~hit, points // 3 - near_misses, rng)])
         origin, direction = self._rays(labels, picks)
         t = depth.reshape(-1)[picks].float()[:, None]
         random = torch.rand(len(picks), 3, generator=rng)
@@ -120,7 +127,9 @@ class HeadPoints:
         surface, solid = origin + direction * (t + offset), (offset[:, 0] > 0.001).float()
         front = origin + direction * torch.where(random[:, 1:2] < 0.6, near, far)
         origin, direction = self._rays(labels, misses)
-        along = 2.1 + 1.2 * torch.rand(len(misses), 1, generator=rng)
+        along = torch.rand(len(misses), 1, generator=rng)
+        along[:near_misses] = BESIDE[0] + (BESIDE[1] - BESIDE[0]) * along[:near_misses]
+        along[near_misses:] = 2.1 + 1.2 * along[near_misses:]
         empty = torch.cat([front, origin + direction * along])
         colour = pixels.reshape(-1, 4)[picks, :3].float() / 255
         return surface, solid, empty, colour

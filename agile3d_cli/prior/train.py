@@ -93,6 +93,7 @@ class Trainer:
         self.generator, self.config, self.out, self.step = generator, config, out, 0
         mean = [generator.backbone.mean_planes]
         bank = [generator.backbone.bank] if generator.config.bank.shares else []
+        bank += list(generator.backbone.tint.parameters()) if generator.config.tinted else []
         decoder = list(generator.decoder.parameters())
         known = {id(p) for p in mean + bank + decoder}
         rest = [p for p in generator.parameters() if id(p) not in known]

@@ -14,13 +14,16 @@ from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.invert import Latent, invert, soften
 from agile3d_cli.avatar.latents import build_head
 from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
+from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.avatar.resemble import resemble
+from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import look_up
+from agile3d_cli.models.encoder import Guess
 from agile3d_cli.models.generator import PAINT_FADES, Subject
 from agile3d_cli.models.identity import embed_faces
 from agile3d_cli.models.styled import StyleDifference
@@ -73,6 +76,32 @@ def test_inversion_finds_the_sitter(micro: BaseModel, sitter: tuple[Tensor, Alig
     errors = [error(identity) for identity in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.6 * errors[0]
+
+
+def test_a_sure_guess_is_kept_and_a_vague_one_is_left(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    z, face = sitter
+    config = InvertConfig(draws=0, search_steps=8)
+    target = photo_pixels(face, WIDE, z)
+    wrong = z[:, 3:] + 1
+    moved = []
+    for deviation in (1e-3, 1.0):
+        guess = Guess(wrong, torch.full_like(wrong, deviation))
+        rng = torch.Generator().manual_seed(0)
+        found = search_latent(micro, None, guess, target, config, rng, silent)
+        moved.append(float((found[:, 3:] - wrong).abs().max()))
+    assert moved[0] < 0.1 and moved[1] > 0.3
+
+
+def test_the_search_draws_from_the_guess(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    z, face = sitter
+    target, guess = photo_pixels(face, WIDE, z), Guess(z[:, 3:], torch.ones_like(z[:, 3:]))
+    config = InvertConfig(draws=3, tries=2, try_steps=2, search_steps=1)
+    found, shares = [], []
+    for seed in (0, 0, 1):
+        rng = torch.Generator().manual_seed(seed)
+        found.append(search_latent(micro, None, guess, target, config, rng, shares.append))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert shares[:5] == [0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
@@ -143,7 +172,8 @@ def test_inversion_is_repeatable(
 
 def test_no_steps_leave_the_landmark_fit(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    plain = invert(sitter[1], micro, InvertConfig(search_steps=0, identity_steps=0, paint_steps=0), WIDE, shares.append)
+    none = InvertConfig(draws=0, search_steps=0, identity_steps=0, paint_steps=0)
+    plain = invert(sitter[1], micro, none, WIDE, shares.append)
     assert plain.paint is None and not plain.z[:, 3:].any() and shares == []
 
 
@@ -169,6 +199,6 @@ def test_nobody_in_the_mask_paints_nothing(
 
 def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    config = dataclasses.replace(quick, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
+    config = dataclasses.replace(quick, draws=0, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
     invert(sitter[1], micro, config, WIDE, shares.append)
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 7
