@@ -3,8 +3,8 @@
     python -m agile3d_cli.prior.encode --heads runs/heads --out agile3d_cli/assets
 
 The pictures are looked at once, twice disturbed as photos are (light, blur, compression, shift, an uncertain mask, a
-covered part), and what was seen is kept in ``--seen``; then the experts are trained, which takes minutes. Two views of
-one subject stand beside each other in a batch and have to give one latent (the multi-view consistency of AgileGAN3D).
+covered part), and what was seen is kept in ``--seen``; then each expert is one ridge regression. On subjects apart from
+it the strength of the ridge is chosen, each coordinate is shrunk to what holds of it, and measured how far it is off.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from agile3d_cli.prior.config import MINI
 from agile3d_cli.prior.points import CLOSE_VIEWS
 
 log = logging.getLogger("agile3d.prior")
-HELD_OUT = 50
+CHECKED, HELD_OUT = 200, 50
+"""Subjects apart: for the strength and the spread of guesses, and for the figures that are told."""
+RIDGES = (3e3, 1e4, 3e4, 1e5)
 MOST_TURNED = 0.75
 """Yaw, radians, up to which a view counts as a portrait."""
 
@@ -41,12 +43,6 @@ class EncodeConfig:
 
     disturbed: int = 2
     """How often each picture is looked at."""
-    steps: int = 4000
-    batch: int = 192
-    """Subjects in a batch, each with two views."""
-    rate: float = 1e-3
-    decay: float = 0.02
-    consistency: float = 0.1
     seed: int = 0
 
 
@@ -132,37 +128,32 @@ def gathered(seen: Path, view: str) -> tuple[Seen, Tensor]:
     return Seen(torch.cat(rows), owner, count.cumsum(0) - count, count), torch.cat(latents)
 
 
-def surprise(guess: Guess, z: Tensor) -> Tensor:
-    """Mean negative logarithm of the likelihood of z (N, D), without its constant."""
-    return (((z - guess.mean) / guess.deviation).square() / 2 + guess.deviation.log()).mean()
-
-
-def train_expert(seen: Seen, z: Tensor, config: EncodeConfig) -> Expert:
-    """An expert for z (subjects, D), without the last ``HELD_OUT`` subjects."""
-    torch.manual_seed(config.seed)
+def fit_expert(seen: Seen, z: Tensor) -> Expert:
+    """An expert for z (subjects, D), from all but the last ``CHECKED`` + ``HELD_OUT`` subjects."""
     expert = Expert(z.shape[1])
-    train = len(z) - HELD_OUT
-    known = seen.rows[seen.owner < train].float()
-    expert.mean.copy_(known.mean(0))
-    expert.deviation.copy_(known.std(0) + 1e-2)
-    del known
-    usable = (seen.count[:train] > 0).nonzero()[:, 0]
-    optimizer = torch.optim.AdamW(expert.parameters(), config.rate, weight_decay=config.decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    rng = torch.Generator().manual_seed(config.seed)
-    for step in range(config.steps):
-        subjects = usable[torch.randint(len(usable), (config.batch,), generator=rng)].repeat(2)
-        which = (torch.rand(len(subjects), generator=rng) * seen.count[subjects]).long()
-        guess = expert(seen.rows[seen.first[subjects] + which].float())
-        one, two = guess.mean.chunk(2)
-        loss = surprise(guess, z[subjects]) + config.consistency * (one - two).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 500 == 499:
-            log.info("%d loss %.4f", step + 1, float(loss.detach()))
-    return expert.eval()
+    train, apart = len(z) - CHECKED - HELD_OUT, len(z) - HELD_OUT
+    known, check = seen.owner < train, (seen.owner >= train) & (seen.owner < apart)
+    rows = seen.rows[known].float()
+    expert.mean.copy_(rows.mean(0))
+    expert.deviation.copy_(rows.std(0) + 1e-2)
+    rows, wanted = expert.standard(rows), z[seen.owner[known]]
+    other, truth = expert.standard(seen.rows[check].float()), z[seen.owner[check]]
+    gram, right, middle = rows.T @ rows, rows.T @ (wanted - wanted.mean(0)), wanted.mean(0)
+    best: tuple[float, Tensor] | None = None
+    for ridge in RIDGES:
+        weight = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), right)
+        error = float((other @ weight + middle - truth).square().mean())
+        if best is None or error < best[0]:
+            best = error, weight
+    assert best is not None
+    said = other @ best[1]
+    share = ((said * (truth - middle)).sum(0) / said.square().sum(0)).clamp(0, 1)
+    left = (said * share + middle - truth).square().mean(0).sqrt()
+    with torch.no_grad():
+        expert.layer.weight.copy_((best[1] * share).T)
+        expert.layer.bias.copy_(middle)
+        expert.sure.copy_(left.clamp(max=1))
+    return expert
 
 
 @torch.no_grad()
@@ -177,12 +168,11 @@ def main() -> None:
     parser.add_argument("--heads", type=Path, required=True, help="folder of prior.subjects' shards")
     parser.add_argument("--seen", type=Path, default=Path("runs/seen"), help="folder for what was looked at")
     parser.add_argument("--out", type=Path, required=True, help="folder of mini_encoder.safetensors")
-    parser.add_argument("--steps", type=int, default=EncodeConfig.steps)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
-    config = EncodeConfig(steps=args.steps)
+    config = EncodeConfig()
     with torch.inference_mode():
         look(args.heads, args.seen, config)
     shape = MINI.deformation.components
@@ -190,7 +180,7 @@ def main() -> None:
     held: list[tuple[Seen, Guess]] = []
     for view in VIEWS:
         seen, z = gathered(args.seen, view)
-        encoder.experts[view] = train_expert(seen, z[:, shape:], config)
+        encoder.experts[view] = fit_expert(seen, z[:, shape:])
         last = [int(seen.first[s]) for s in range(len(z) - HELD_OUT, len(z)) if seen.count[s]]
         with torch.no_grad():
             guess = encoder.experts[view](seen.rows[last].float())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from agile3d_cli.models.encoder import EVIDENCE, Encoder, Guess, combined, evidence, shipped_encoder
-from agile3d_cli.prior.encode import disturb, explained, surprise
+from agile3d_cli.prior.encode import HELD_OUT, Seen, disturb, explained, fit_expert
 
 
 def test_combining_is_bayes_rule_for_normal_evidence() -> None:
@@ -60,9 +60,20 @@ def test_disturbed_pictures_keep_person_and_background_apart() -> None:
         assert shown[40:56, 40:56, 3].min() == 1 and shown[:12, :, 3].max() == 0
 
 
-def test_surprise_is_least_at_the_truth_with_the_true_spread() -> None:
-    z = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
-    guess = Guess(torch.zeros_like(z), torch.ones_like(z))
-    assert float(surprise(guess, z)) < float(surprise(Guess(guess.mean, 0.7 * guess.deviation), z))
-    assert float(surprise(guess, z)) < float(surprise(Guess(guess.mean, 1.4 * guess.deviation), z))
-    assert abs(float(explained(guess, z)[0])) < 1e-2 and float(explained(Guess(z, z), z)[0]) == 1
+def test_a_linear_expert_is_found_and_knows_how_sure_it_is() -> None:
+    rng = torch.Generator().manual_seed(0)
+    subjects, views = 900, 2
+    z = torch.randn(subjects, 3, generator=rng)
+    owner = torch.arange(subjects).repeat_interleave(views)
+    rows = torch.randn(len(owner), EVIDENCE, generator=rng)
+    # The first coordinate shows in forty numbers, the second faintly, the third nowhere.
+    rows[:, :40] += z[owner, :1]
+    rows[:, 40:80] += 0.1 * z[owner, 1:2]
+    count = torch.full((subjects,), views)
+    expert = fit_expert(Seen(rows, owner, count.cumsum(0) - count, count), z)
+    last = owner >= subjects - HELD_OUT
+    guess = expert(rows[last])
+    error = (guess.mean - z[owner[last]]).square().mean(0).sqrt()
+    assert error[0] < 0.6 and guess.deviation[0, 0] < 0.6 and guess.deviation[0, 2] > 0.9
+    assert float(guess.mean[:, 2].abs().max()) < 0.2
+    assert float(explained(guess, z[owner[last]])[0]) > 0.6
