@@ -119,17 +119,17 @@ class ViewsConfig:
 class InvertConfig:
     """How a face becomes a latent."""
 
-    draws: int = 7
-    """Latents drawn around the encoder's guess to start from, beside the guess itself."""
     tries: int = 2
-    """How many of them are tried, those whose outline fits the photo best."""
+    """Hair styles that are tried, those whose outline fits the photo best."""
+    outline_rays: int = 768
+    """Pixels whose outline is compared for that."""
     try_steps: int = 10
     """Steps of each try."""
     search_steps: int = 35
     """Steps of the latent search from the best one."""
     search_rate: float = 0.15
     prior: float = 4e-3
-    """Weight of the squared way from the guess, in its deviations, against a mean colour error in [0, 1]."""
+    """Weight of the squared way from the start, in its deviations, against a mean colour error in [0, 1]."""
     identity_steps: int = 24
     """Steps that bring the latent nearer to the sitter in the eyes of the identity network."""
     identity_rate: float = 0.08

@@ -1,9 +1,9 @@
 """Shape + photo -> the other latent coordinates: second step of the inversion.
 
 In: the fitted shape, a first guess and the photo's pixels. Out: a latent whose head has the photo's skin, hair, light
-and outline. Hair styles are islands in the latent space, so the search draws several latents from the guess, tries
-those whose outline fits best for a few steps, and goes on from the one that came nearest. The guess is the prior that
-keeps it a head.
+and outline. Hair styles are islands in the latent space, so the guess is also given each of several stored styles;
+those whose outline fits best are tried for a few steps, and the search goes on from the one that came nearest. How sure
+the guess is makes the prior that keeps it a head.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def search_latent(
             moved = None if shape is None else shape.displacement
             backward = generator.backward(generator.deformation.weights(lead), moved)
     problem = _Problem(generator, lead, backward, target, guess, config, rng)
-    draws = torch.randn(config.draws, guess.mean.shape[1], generator=rng).to(device)
-    starts = torch.cat([guess.mean, guess.mean + guess.deviation * draws])
+    starts = _starts(base, guess, lead.shape[1])
     tries = min(config.tries, len(starts)) if len(starts) > 1 else 0
     total = tries * config.try_steps + config.search_steps
     done = 0
@@ -70,18 +69,27 @@ def search_latent(
         done += 1
         progress(done / total)
 
-    z = guess.mean
+    z = centre = starts[:1]
     if tries:
         nearest = _outlines(problem, starts).argsort()[:tries]
-        tried = [_descend(problem, starts[k, None], config.try_steps, told) for k in nearest]
-        z = min(tried, key=lambda row: row[1])[0]
-    return torch.cat([lead, _descend(problem, z, config.search_steps, told)[0]], 1)
+        tried = [(*_descend(problem, starts[k, None], starts[k, None], config.try_steps, told), k) for k in nearest]
+        z, _, best = min(tried, key=lambda row: row[1])
+        centre = starts[best, None]
+    return torch.cat([lead, _descend(problem, z, centre, config.search_steps, told)[0]], 1)
+
+
+def _starts(base: BaseModel, guess: Guess, lead: int) -> Tensor:
+    """The guess, and the guess with each of the stored styles, (1 + A, z_dim - lead)."""
+    if base.starts is None:
+        return guess.mean
+    styles = base.starts[:, lead:].to(guess.mean)
+    return torch.cat([guess.mean, torch.where(styles == 0, guess.mean, styles)])
 
 
 @torch.no_grad()
 def _outlines(problem: _Problem, starts: Tensor) -> Tensor:
     """How badly each start's outline fits the person mask, (A,)."""
-    picked = _draw(problem)
+    picked = _draw(problem)[: problem.config.outline_rays]
     misses = []
     for start in starts:
         seen = _look(problem, start[None], picked)
@@ -90,8 +98,10 @@ def _outlines(problem: _Problem, starts: Tensor) -> Tensor:
     return torch.stack(misses)
 
 
-def _descend(problem: _Problem, z: Tensor, steps: int, told: Callable[[], None]) -> tuple[Tensor, float]:
-    """Coordinates (1, D) after ``steps`` from ``z``, and the mean loss at the end."""
+def _descend(
+    problem: _Problem, z: Tensor, centre: Tensor, steps: int, told: Callable[[], None]
+) -> tuple[Tensor, float]:
+    """Coordinates (1, D) after ``steps`` from ``z`` with the prior around ``centre``, and the mean loss at the end."""
     config, target, guess = problem.config, problem.target, problem.guess
     z = z.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
@@ -104,7 +114,7 @@ def _descend(problem: _Problem, z: Tensor, steps: int, told: Callable[[], None])
         wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
         loss = (weight * (colour - wanted).abs().mean(1)).mean()
         loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
-        loss = loss + config.prior * ((z - guess.mean) / guess.deviation).square().sum()
+        loss = loss + config.prior * ((z - centre) / guess.deviation).square().sum()
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()

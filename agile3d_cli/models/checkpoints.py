@@ -34,7 +34,7 @@ class BaseModel:
     landmarks: Tensor | None
     """(468, 3) places of the face mesh on the mean head, world units; None for imported generators."""
     starts: Tensor | None
-    """(A, z_dim) latents of different hair styles, from which an inversion may start; None for imported generators."""
+    """(A, z_dim) hair styles to start an inversion from, 0 where the photo decides; None for imported generators."""
     encoder: Encoder | None
     """Guesses latents from photos; None for all but the shipped generator."""
     reference: BaseReference

@@ -80,7 +80,7 @@ def test_inversion_finds_the_sitter(micro: BaseModel, sitter: tuple[Tensor, Alig
 
 def test_a_sure_guess_is_kept_and_a_vague_one_is_left(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     z, face = sitter
-    config = InvertConfig(draws=0, search_steps=8)
+    config = InvertConfig(search_steps=8)
     target = photo_pixels(face, WIDE, z)
     wrong = z[:, 3:] + 1
     moved = []
@@ -92,16 +92,17 @@ def test_a_sure_guess_is_kept_and_a_vague_one_is_left(micro: BaseModel, sitter: 
     assert moved[0] < 0.1 and moved[1] > 0.3
 
 
-def test_the_search_draws_from_the_guess(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+def test_the_style_whose_outline_fits_is_gone_on_with(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     z, face = sitter
+    # The photo's matte is the mean head's: a start that shows nobody fits worse, whatever its number.
     target, guess = photo_pixels(face, WIDE, z), Guess(z[:, 3:], torch.ones_like(z[:, 3:]))
-    config = InvertConfig(draws=3, tries=2, try_steps=2, search_steps=1)
-    found, shares = [], []
-    for seed in (0, 0, 1):
-        rng = torch.Generator().manual_seed(seed)
-        found.append(search_latent(micro, None, guess, target, config, rng, shares.append))
-    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
-    assert shares[:5] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    starts = torch.zeros(2, 8)
+    starts[0, 3:], starts[1, 4] = 3.0, 0.1
+    base = dataclasses.replace(micro, starts=starts)
+    config = InvertConfig(tries=1, try_steps=2, search_steps=3)
+    shares: list[float] = []
+    found = search_latent(base, None, guess, target, config, torch.Generator().manual_seed(0), shares.append)
+    assert float((found[:, 3:] - z[:, 3:]).abs().max()) < 1.5 and shares == [0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
@@ -172,7 +173,7 @@ def test_inversion_is_repeatable(
 
 def test_no_steps_leave_the_landmark_fit(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    none = InvertConfig(draws=0, search_steps=0, identity_steps=0, paint_steps=0)
+    none = InvertConfig(search_steps=0, identity_steps=0, paint_steps=0)
     plain = invert(sitter[1], micro, none, WIDE, shares.append)
     assert plain.paint is None and not plain.z[:, 3:].any() and shares == []
 
@@ -199,6 +200,6 @@ def test_nobody_in_the_mask_paints_nothing(
 
 def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
     shares: list[float] = []
-    config = dataclasses.replace(quick, draws=0, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
+    config = dataclasses.replace(quick, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
     invert(sitter[1], micro, config, WIDE, shares.append)
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 7

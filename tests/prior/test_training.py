@@ -18,6 +18,7 @@ from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConf
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import TrainConfig
 from agile3d_cli.prior.points import HeadPoints
+from agile3d_cli.prior.publish import DECISIVE, SOLID_FROM, decide
 
 needs_embree = pytest.mark.skipif(find_spec("embreex") is None, reason="embreex is not installed (extra: train)")
 CENTRE, RADIUS, SIZE, VIEWS = torch.tensor([0.0, 0.0, 0.05]), 0.25, 24, 9
@@ -190,3 +191,19 @@ def test_inversions_start_from_every_hair_style_parted_both_ways() -> None:
     assert {style for style, _ in bare} == set(HAIR_STYLES)
     assert {style for style, mirrored in bare if not mirrored} == set(HAIR_STYLES) - shorn
     assert {p.headwear for p in people} == set(HEADWEAR) and not any(p.glasses for p in people)
+
+
+def test_publishing_decides_what_training_left_at_the_odds() -> None:
+    torch.manual_seed(0)
+    decoder = TriplaneGenerator(CONFIG).decoder.requires_grad_(False)
+    features = 6 * torch.randn(4000, CONFIG.plane_channels)
+    before, colour = decoder(features)
+    decide(decoder, TRAIN.opaque_step)
+    after, same = decoder(features)
+    solid = 1 - torch.exp(-before * TRAIN.opaque_step)
+    sure = 1 - torch.exp(-after * TRAIN.opaque_step)
+    assert torch.equal(colour, same) and DECISIVE > 1
+    assert (solid > SOLID_FROM).any() and (solid < SOLID_FROM).any()
+    assert torch.equal(sure > SOLID_FROM, solid > SOLID_FROM)
+    middle = (solid > 0.05) & (solid < 0.95)
+    assert ((sure - SOLID_FROM).abs() >= (solid - SOLID_FROM).abs() - 1e-5)[middle].all()
