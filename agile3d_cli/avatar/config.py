@@ -132,11 +132,13 @@ class InvertConfig:
     """Weight of the squared way from the start, in its deviations, against a mean colour error in [0, 1]."""
     identity_steps: int = 24
     """Steps that bring the latent nearer to the sitter in the eyes of the identity network."""
-    identity_rate: float = 0.08
-    identity_tone: float = 1.0
+    identity_rate: float = 0.05
+    identity_tone: float = 2.0
     """Weight of broad colours against the identity distance."""
-    identity_prior: float = 4e-3
-    """Weight of the squared way from where the search ended."""
+    identity_surface: float = 3.0
+    """Weight of the squared change of what is solid."""
+    identity_prior: float = 0.25
+    """Weight of the mean squared way from the latent's styles."""
     paint_steps: int = 150
     """Steps of the residual on the planes."""
     paint_rate: float = 0.04

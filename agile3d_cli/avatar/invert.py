@@ -102,12 +102,12 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     shape = _shape(face, base)
     guess = first_guess(face, base, wide)
     z = search_latent(base, shape, guess, target, config, rng, lambda share: progress(0.4 * share))
+    with torch.no_grad():
+        ws = base.generator.mapping(z, None)
     if config.identity_steps and shape is not None:
         with torch.no_grad():
             backward = base.generator.backward(base.generator.deformation.weights(z), shape.displacement)
-        z = resemble(base.generator, z, backward, face, config, lambda share: progress(0.4 + 0.2 * share))
-    with torch.no_grad():
-        ws = base.generator.mapping(z, None)
+        ws = resemble(base.generator, z, backward, face, config, lambda share: progress(0.4 + 0.2 * share))
     latent = Latent(z, ws, None if shape is None else shape.displacement, None)
     if config.paint_steps == 0:
         return latent

@@ -1,9 +1,11 @@
-"""Latent + photo -> latent that the identity network takes for the sitter: third step of the inversion.
+"""Latent + photo -> styles that the identity network takes for the sitter: third step of the inversion.
 
-In: the latent that colours and outline gave, and the aligned photo. Out: the same latent, moved where the person lives
-in it: skin, brows, eyes, lips. The surface is traced once and held, so a step costs little; a strong pull towards the
-start keeps the head a head. What is found here survives in every style, other than what is painted later.
-Source: the identity loss of pSp (Richardson et al., CVPR 2021), with the network of ``models/identity.py``.
+In: the latent that colours and outline gave, and the aligned photo. Out: a style for each layer of the backbone, close
+to the latent's, where the person lives: skin, brows, eyes, lips. The surface is traced once; leaving it costs, and so
+does going far from the latent's styles, which keeps the head a head. What is found here survives in every style, other
+than what is painted later.
+Source: the identity loss of pSp (Richardson et al., CVPR 2021) with the network of ``models/identity.py``; a style of
+its own for each layer after Abdal et al., Image2StyleGAN (ICCV 2019).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.traced import colours, trace
+from agile3d_cli.avatar.traced import densities_and_colours, trace
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
@@ -24,6 +26,10 @@ from agile3d_cli.models.identity import embed_faces
 
 SIZE = 112
 """Edge of the compared picture, pixels."""
+TONE = 4
+"""Colours are compared as means over so many pixels along each side."""
+THICKNESS = 0.01
+"""World units over which a place's density is judged."""
 COVERED = 0.05
 """Pixels of which the head covers less stay the photo's."""
 
@@ -36,41 +42,50 @@ def resemble(
     config: InvertConfig,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Latent (1, z_dim) after ``config.identity_steps``; the leading coordinates, which are the shape, stay.
+    """Styles (1, num_ws, w_dim) after ``config.identity_steps``; shares of choices, such as hair styles, stay.
 
     Args:
         generator: the base.
-        z: (1, z_dim) where to start.
+        z: (1, z_dim) whose styles to start from.
         backward: the subject's deformation.
         face: the aligned photo.
         config: steps and weights.
         progress: told the share that is done, 0 to 1.
     """
-    shape = generator.config.deformation.components
-    lead, start = z[:, :shape], z[:, shape:]
     photo = F.interpolate(face.image[None].to(z), (SIZE, SIZE), mode="area")
     five = torch.from_numpy(five_of(face.landmarks)[None, :, :2]).to(z)
     origin, direction = camera.rays(face.label[None].to(z), SIZE, SIZE)
     with torch.no_grad():
         wanted = embed_faces(photo, five)
-        subject = Subject(generator.backbone(generator.mapping(z)), backward)
-    traced = trace(generator, subject, origin[0], direction[0])
+        start = generator.mapping(z)
+        planes = generator.backbone(start)
+    traced = trace(generator, Subject(planes, backward), origin[0], direction[0])
     covered = (traced.alpha > COVERED).nonzero()[:, 0]
     seen = (traced.alpha * (traced.alpha > COVERED)).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
     traced = traced[covered]
     black = torch.zeros(SIZE * SIZE, 3).to(z)
-    # What the head does not cover stays the photo's, so that only the head can make the difference.
-    moved = start.clone().requires_grad_(True)
+    with torch.no_grad():
+        solid = _solid(densities_and_colours(generator, planes, traced)[0])
+    free = generator.config.w_dim - generator.config.choices.features
+    moved = torch.zeros_like(start[..., :free], requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=config.identity_rate, betas=(0.9, 0.98))
     for step in range(config.identity_steps):
-        planes = generator.backbone(generator.mapping(torch.cat([lead, moved], 1)))
-        shown = black.index_copy(0, covered, colours(generator, planes, traced)).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
+        ws = torch.cat([start[..., :free] + moved, start[..., free:]], -1)
+        density, colour = densities_and_colours(generator, generator.backbone(ws), traced)
+        shown = black.index_copy(0, covered, colour).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
+        # What the head does not cover stays the photo's, so that only the head can make the difference.
         image = seen * shown + (1 - seen) * photo
-        distance = (embed_faces(image, five) - wanted).norm(dim=-1).mean()
-        tone = (F.avg_pool2d(seen * (shown - photo), 8)).abs().mean()
-        loss = distance + config.identity_tone * tone + config.identity_prior * (moved - start).square().sum()
+        loss = (embed_faces(image, five) - wanted).norm(dim=-1).mean()
+        loss = loss + config.identity_tone * F.avg_pool2d(seen * (shown - photo), TONE).abs().mean()
+        loss = loss + config.identity_surface * (_solid(density) - solid).square().mean()
+        loss = loss + config.identity_prior * moved.square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / config.identity_steps)
-    return torch.cat([lead, moved.detach()], 1)
+    return torch.cat([start[..., :free] + moved.detach(), start[..., free:]], -1)
+
+
+def _solid(density: Tensor) -> Tensor:
+    """How much of the light each place takes, 0 to 1."""
+    return 1 - torch.exp(-density * THICKNESS)

@@ -62,9 +62,17 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
     return Traced(points, shares, alpha)
 
 
-def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
-    """Colours (P, 3) in [0, 1] that one subject's planes (1, 3, C, S, S) give the pixels, as if all were in front."""
+def densities_and_colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> tuple[Tensor, Tensor]:
+    """Densities (P, SAMPLES) at the places, and colours (P, 3) in [0, 1] that planes (1, 3, C, S, S) give the pixels.
+
+    Colours are as if all were in front.
+    """
     place = generator.deformation.focus.forward(traced.points.reshape(1, -1, 3).to(planes))
-    features = plane_features(planes, place, generator.config.plane_axes)
-    colour = generator.decoder(features)[1][0, :, :3].reshape(*traced.points.shape[:2], 3)
-    return (traced.shares[..., None].to(planes) * colour).sum(1)
+    density, seen = generator.decoder(plane_features(planes, place, generator.config.plane_axes))
+    colour = seen[0, :, :3].reshape(*traced.points.shape[:2], 3)
+    return density.reshape(traced.shares.shape), (traced.shares[..., None].to(planes) * colour).sum(1)
+
+
+def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
+    """The colours of ``densities_and_colours``."""
+    return densities_and_colours(generator, planes, traced)[1]

@@ -113,22 +113,37 @@ def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter:
     backward = generator.from_latent(z).backward
     wanted = embed_faces(face.image[None], torch.from_numpy(five_of(face.landmarks)[None, :, :2]).float())
 
-    def distance(latent: Tensor) -> float:
-        head = GeneratorHead(generator, Subject(generator.backbone(generator.mapping(latent)), backward))
+    def distance(ws: Tensor) -> float:
+        head = GeneratorHead(generator, Subject(generator.backbone(ws), backward))
         shown = head.render(face.label[None], 96, 0.4).image
         five = torch.from_numpy(five_of(face.landmarks)[None, :, :2]).float()
         return float((embed_faces(shown, five) - wanted).norm())
 
     config = InvertConfig(identity_steps=12, identity_prior=0.0)
     shares: list[float] = []
+    plain = generator.mapping(start)
     found = resemble(generator, start, backward, face, config, shares.append)
-    assert torch.equal(found[:, :3], start[:, :3]) and shares == [(k + 1) / 12 for k in range(12)]
-    assert distance(found) < distance(start)
+    assert found.shape == plain.shape and shares == [(k + 1) / 12 for k in range(12)]
+    assert distance(found) < distance(plain)
     # Nothing to gain, nothing moved: the pull towards the start wins.
-    held = resemble(
-        generator, start, backward, face, dataclasses.replace(config, identity_prior=1e4, identity_rate=1e-3), silent
-    )
-    assert float((held - start).abs().max()) < 5e-3
+    config = dataclasses.replace(config, identity_prior=1e6, identity_rate=1e-3)
+    assert float((resemble(generator, start, backward, face, config, silent) - plain).abs().max()) < 5e-3
+
+
+def test_resembling_leaves_the_surface(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
+    z, face = sitter
+    start = z.clone()
+    start[:, 3:] = 0
+    backward = micro.generator.from_latent(z).backward
+    plain = micro.generator.backbone(micro.generator.mapping(start))
+    before = GeneratorHead(micro.generator, Subject(plain, backward)).render(face.label[None], 64).depth
+    changes = []
+    for weight in (0.0, 300.0):
+        config = InvertConfig(identity_steps=12, identity_prior=0.0, identity_surface=weight)
+        ws = resemble(micro.generator, start, backward, face, config, silent)
+        after = GeneratorHead(micro.generator, Subject(micro.generator.backbone(ws), backward))
+        changes.append(float((after.render(face.label[None], 64).depth - before).abs().mean()))
+    assert changes[1] < 0.5 * changes[0]
 
 
 def test_paint_moves_no_surface(micro: BaseModel, latent: Latent, style: StyleDifference) -> None:
