@@ -75,13 +75,15 @@ def held_out(base: BaseModel, kit_folder: Path, subjects: int, out: Path) -> dic
         for v, (label, view) in enumerate(zip(labels, exact, strict=True)):
             row = _compare(view, made.image[v], made.alpha[v, 0], made.depth[v, 0], label)
             rows.append(row | {"front": v < 2})
-        if k < 24:
-            cells.append(_pair(exact[0], made.image[0]))
-            if base.encoder is not None:
-                cells[-1] = np.concatenate([cells[-1], to_array(again.image[0])], 1)
+        cell = _pair(exact[0], made.image[0])
+        if base.encoder is not None:
+            cell = np.concatenate([cell, to_array(again.image[0])], 1)
+        cells.append((rows[-3]["psnr"], cell))
         if k < 16:
             rows[-1]["connected"] = _connected(head)
-    save_png(out / "mini-held-out.png", _grid(cells, 6))
+    save_png(out / "mini-held-out.png", _grid([cell for _, cell in cells[:24]], 4))
+    worst = sorted(range(subjects), key=lambda k: cells[k][0])[:20]
+    save_png(out / "mini-worst.png", _grid([cells[k][1] for k in worst], 4))
     named = {"psnr": "mean", "psnr_face": "mean", "iou": "mean", "face_depth": "median", "empty_opacity": "mean"}
     result: dict[str, object] = {}
     for name, kind in named.items():
