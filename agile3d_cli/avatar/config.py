@@ -120,9 +120,9 @@ class InvertConfig:
     """How a face becomes a latent."""
 
     tries: int = 2
-    """Hair styles that are tried, those whose outline fits the photo best."""
-    outline_rays: int = 768
-    """Pixels whose outline is compared for that."""
+    """Hair styles that are tried, those that fit the photo best as they are."""
+    start_rays: int = 1024
+    """Pixels compared for that."""
     try_steps: int = 10
     """Steps of each try."""
     search_steps: int = 35

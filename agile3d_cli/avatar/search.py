@@ -2,7 +2,7 @@
 
 In: the fitted shape, a first guess and the photo's pixels. Out: a latent whose head has the photo's skin, hair, light
 and outline. Hair styles are islands in the latent space, so the guess is also given each of several stored styles;
-those whose outline fits best are tried for a few steps, and the search goes on from the one that came nearest. How sure
+those that fit best are tried for a few steps, and the search goes on from the one that came nearest. How sure
 the guess is makes the prior that keeps it a head.
 """
 
@@ -71,7 +71,7 @@ def search_latent(
 
     z = centre = starts[:1]
     if tries:
-        nearest = _outlines(problem, starts).argsort()[:tries]
+        nearest = _misfits(problem, starts).argsort()[:tries]
         tried = [(*_descend(problem, starts[k, None], starts[k, None], config.try_steps, told), k) for k in nearest]
         z, _, best = min(tried, key=lambda row: row[1])
         centre = starts[best, None]
@@ -87,34 +87,34 @@ def _starts(base: BaseModel, guess: Guess, lead: int) -> Tensor:
 
 
 @torch.no_grad()
-def _outlines(problem: _Problem, starts: Tensor) -> Tensor:
-    """How badly each start's outline fits the person mask, (A,)."""
-    picked = _draw(problem)[: problem.config.outline_rays]
-    misses = []
-    for start in starts:
-        seen = _look(problem, start[None], picked)
-        difference = (seen.alpha - problem.target.alpha[picked]).abs()
-        misses.append((problem.target.weight[picked] * difference).mean())
-    return torch.stack(misses)
+def _misfits(problem: _Problem, starts: Tensor) -> Tensor:
+    """How badly each start fits the photo, (A,)."""
+    picked = _draw(problem)[: problem.config.start_rays]
+    return torch.stack([_misfit(problem, start[None], picked) for start in starts])
+
+
+def _misfit(problem: _Problem, z: Tensor, picked: Tensor) -> Tensor:
+    """Difference of colours and outlines at the picked pixels."""
+    config, target = problem.config, problem.target
+    seen = _look(problem, z, picked)
+    alpha, weight = target.alpha[picked], target.weight[picked]
+    colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
+    wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
+    outline = config.outline * (weight * (seen.alpha - alpha).abs()).mean()
+    return (weight * (colour - wanted).abs().mean(1)).mean() + outline
 
 
 def _descend(
     problem: _Problem, z: Tensor, centre: Tensor, steps: int, told: Callable[[], None]
 ) -> tuple[Tensor, float]:
     """Coordinates (1, D) after ``steps`` from ``z`` with the prior around ``centre``, and the mean loss at the end."""
-    config, target, guess = problem.config, problem.target, problem.guess
+    config = problem.config
     z = z.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
     losses: list[float] = []
     for _ in range(steps):
-        picked = _draw(problem)
-        seen = _look(problem, z, picked)
-        alpha, weight = target.alpha[picked], target.weight[picked]
-        colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
-        wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
-        loss = (weight * (colour - wanted).abs().mean(1)).mean()
-        loss = loss + config.outline * (weight * (seen.alpha - alpha).abs()).mean()
-        loss = loss + config.prior * ((z - centre) / guess.deviation).square().sum()
+        far = ((z - centre) / problem.guess.deviation).square().sum()
+        loss = _misfit(problem, z, _draw(problem)) + config.prior * far
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.parameters import HAIR_STYLES, HEADWEAR, MIRROR, SWITCHES, Z_DIM, group
+from agile3d_cli.heads.parameters import HAIR_STYLES, MIRROR, SWITCHES, Z_DIM, group
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
@@ -55,7 +55,10 @@ def decide(decoder: Decoder, step: float) -> None:
 
 
 def starting_latents() -> torch.Tensor:
-    """Where inversions start, (A, Z_DIM): each hair style parted left and right, long ones also cut short; headwear."""
+    """Where inversions start, (A, Z_DIM): each hair style parted left and right, long ones also cut short.
+
+    Headwear is left to the encoder: by its outline alone a scarf is taken for hair over a dark collar.
+    """
     rows = []
     for number, style in enumerate(HAIR_STYLES):
         for bottom in (-1.2, 0.6) if style in LONG else (0.0,):
@@ -63,10 +66,6 @@ def starting_latents() -> torch.Tensor:
                 z = _styled(number, side)
                 group(z, "hair")[4] = bottom
                 rows.append(z)
-    for number in range(1, len(HEADWEAR)):
-        z = _styled(HAIR_STYLES.index("short04"), 1.0)
-        group(z, "headwear")[number] = 3.5
-        rows.append(z)
     return torch.from_numpy(np.stack(rows)).float()
 
 
