@@ -113,11 +113,13 @@ class GeneratorHead:
         """Asks the field at ``depths`` (n, S) of the ``chosen`` rays (n,) and fills in their pixels."""
         shape = depths.shape
         # Where the guide is empty there is nothing, or something that floats apart.
-        there = (self._guided(origin[chosen], direction[chosen], depths) > 0).reshape(-1).nonzero()[:, 0]
+        there = self._guided(origin[chosen], direction[chosen], depths) > 0
+        # The neighbours are asked as well, for an interval takes its colour from both ends.
+        asked = F.max_pool1d(there.float(), 3, 1, 1).reshape(-1).nonzero()[:, 0]
         points = (origin[chosen, None] + direction[chosen, None] * depths[..., None]).reshape(-1, 3)
-        found, seen = self.field(points[there])
-        density = depths.new_zeros(len(points)).index_copy(0, there, found).reshape(shape)
-        rgb = depths.new_zeros(len(points), 3).index_copy(0, there, seen)
+        found, seen = self.field(points[asked])
+        density = depths.new_zeros(len(points)).index_copy(0, asked, found).reshape(shape) * there
+        rgb = depths.new_zeros(len(points), 3).index_copy(0, asked, seen)
         pixels = composite(density[None], rgb.reshape(1, *shape, 3), depths[None])
         colour[chosen], alpha[chosen], depth[chosen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
 

@@ -66,6 +66,14 @@ def test_what_floats_beside_the_head_is_not_drawn(micro: BaseModel) -> None:
     torch.testing.assert_close(both.alpha, alone.alpha, rtol=0, atol=0.02)
 
 
+def test_outlines_keep_their_colour(micro: BaseModel) -> None:
+    nothing = Subject(torch.zeros(1, 3, 1, 2, 2), None)
+    ball = Balls((((0.0, 0.0, 0.0), 0.3),), micro.generator.config)
+    seen = GeneratorHead(ball, nothing).render(camera.portrait_label(0.3)[None], 64, 0.0)
+    # Grey on grey: where an interval took its colour from a depth that was not asked, it would be dark.
+    assert float(seen.alpha.max()) > 0.99 and float(seen.image.abs().max()) < 1e-3
+
+
 def test_traced_pixels_are_the_rendered_ones(micro: BaseModel) -> None:
     subject = micro.generator.from_latent(torch.randn(1, 8, generator=torch.Generator().manual_seed(1)))
     other = subject.planes + 0.3 * torch.randn(subject.planes.shape, generator=torch.Generator().manual_seed(2))
