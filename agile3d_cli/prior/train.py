@@ -28,6 +28,7 @@ from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.layers import ModulatedConv
 from agile3d_cli.prior.config import MINI, TrainConfig
+from agile3d_cli.prior.decide import undecide
 from agile3d_cli.prior.points import HeadPoints, PointBatch
 
 log = logging.getLogger("agile3d.prior")
@@ -227,6 +228,7 @@ def main() -> None:
     generator = new_generator(args.kit, config.seed)
     if args.start:
         generator.load_state_dict(load_base(args.start).generator.state_dict())
+        undecide(generator.decoder, config.opaque_step)
     trainer = Trainer(generator, config, args.out)
     trainer.load()
     interior = torch.from_numpy(interior_points(build_template(), INTERIOR)).float()

@@ -17,6 +17,7 @@ from agile3d_cli import camera
 from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import TrainConfig
+from agile3d_cli.prior.decide import DECISIVE, SOLID_FROM, decide, undecide
 from agile3d_cli.prior.points import HeadPoints
 
 needs_embree = pytest.mark.skipif(find_spec("embreex") is None, reason="embreex is not installed (extra: train)")
@@ -192,10 +193,7 @@ def test_inversions_start_from_every_hair_style_parted_both_ways() -> None:
     assert {p.headwear for p in people} == {"none"} and not any(p.glasses for p in people)
 
 
-@needs_embree
 def test_publishing_decides_what_training_left_at_the_odds() -> None:
-    from agile3d_cli.prior.publish import DECISIVE, SOLID_FROM, decide
-
     torch.manual_seed(0)
     decoder = TriplaneGenerator(CONFIG).decoder.requires_grad_(False)
     features = 6 * torch.randn(4000, CONFIG.plane_channels)
@@ -209,3 +207,5 @@ def test_publishing_decides_what_training_left_at_the_odds() -> None:
     assert torch.equal(sure > SOLID_FROM, solid > SOLID_FROM)
     middle = (solid > 0.05) & (solid < 0.95)
     assert ((sure - SOLID_FROM).abs() >= (solid - SOLID_FROM).abs() - 1e-5)[middle].all()
+    undecide(decoder, TRAIN.opaque_step)
+    torch.testing.assert_close(decoder(features)[0], before, rtol=1e-4, atol=1e-4)
