@@ -16,16 +16,12 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.raycast import Scene
 from agile3d_cli.heads.template import Template
 from agile3d_cli.models.config import FocusConfig
 from agile3d_cli.models.deformation import Focus
 
 HAIR_PARTS = ("hair/short02", "hair/bob01", "hair/afro01")
 HAIR_WEIGHT, EYE_WEIGHT = 0.1, 0.7
-ENCLOSING_RAYS = 40
-DEEP = 0.012
-"""Least distance from the skin of a point that counts as deep inside, world units."""
 LEAST_VOLUME = 0.2
 """What a full expression may shrink a cell of the grid to, against 1: less, and with other components it folds."""
 SMOOTH, DECAY = 3e-2, 1e-6
@@ -56,23 +52,6 @@ def anchors(template: Template, kit: Kit) -> Anchors:
         moved.append((modes[:, part.references] * part.weights[..., None]).sum(2))
         weights.append(np.full(len(part.references), weight))
     return Anchors(np.concatenate(positions), np.concatenate(moved, 1), np.concatenate(weights))
-
-
-def interior_points(template: Template, count: int, seed: int = 0) -> np.ndarray:
-    """Points (count, 3) deep inside the mean head, neck and bust: every direction meets skin, none at once.
-
-    They are inside every subject too, since subjects are brought to the mean head before the planes are read.
-    """
-    rng = np.random.default_rng(seed)
-    scene = Scene(template.mean[template.faces])
-    directions = rng.normal(size=(ENCLOSING_RAYS, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    found: list[np.ndarray] = []
-    while sum(map(len, found)) < count:
-        points = rng.uniform(-0.5, 0.5, (4000, 3))
-        reach = np.stack([scene.distances(points, np.broadcast_to(d, points.shape)) for d in directions])
-        found.append(points[(reach.max(0) < 1) & (reach.min(0) > DEEP)])
-    return np.concatenate(found)[:count]
 
 
 def trilinear(normalised: np.ndarray, grid: int) -> sparse.csr_matrix:

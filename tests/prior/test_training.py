@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import signal
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.heads.parameters import HAIR_STYLES, parameters
 from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import TrainConfig
 from agile3d_cli.prior.decide import DECISIVE, SOLID_FROM, decide, undecide
 from agile3d_cli.prior.points import HeadPoints
+from agile3d_cli.prior.starts import starting_latents
+from agile3d_cli.prior.trainer import Trainer, losses
 
-needs_embree = pytest.mark.skipif(find_spec("embreex") is None, reason="embreex is not installed (extra: train)")
 CENTRE, RADIUS, SIZE, VIEWS = torch.tensor([0.0, 0.0, 0.05]), 0.25, 24, 9
 CONFIG = GeneratorConfig(
     z_dim=4,
@@ -149,10 +150,7 @@ def kept_signals() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-@needs_embree
 def test_training_learns_the_ball_and_keeps_its_state(data: HeadPoints, tmp_path: Path, kept_signals: None) -> None:
-    from agile3d_cli.prior.train import Trainer, losses
-
     trainer = Trainer(made(), TRAIN, tmp_path)
     held = data.batch([4, 5], 500, torch.Generator().manual_seed(1))
     before = {name: float(value.detach()) for name, value in losses(trainer.generator, held, TRAIN).items()}
@@ -180,11 +178,7 @@ def test_training_learns_the_ball_and_keeps_its_state(data: HeadPoints, tmp_path
     )
 
 
-@needs_embree
 def test_inversions_start_from_every_hair_style_parted_both_ways() -> None:
-    from agile3d_cli.heads.parameters import HAIR_STYLES, parameters
-    from agile3d_cli.prior.publish import starting_latents
-
     people = [parameters(z.double().numpy()) for z in starting_latents()]
     bare = {(p.hair_style, p.hair_mirrored) for p in people}
     shorn = {"buzz", "bald"}
