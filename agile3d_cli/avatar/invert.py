@@ -107,7 +107,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     if config.identity_steps and shape is not None:
         with torch.no_grad():
             backward = base.generator.backward(base.generator.deformation.weights(z), shape.displacement)
-        ws = resemble(base.generator, z, backward, face, config, lambda share: progress(0.4 + 0.2 * share))
+        ws = resemble(base.generator, ws, backward, face, config, lambda share: progress(0.4 + 0.2 * share))
     latent = Latent(z, ws, None if shape is None else shape.displacement, None)
     if config.paint_steps == 0:
         return latent

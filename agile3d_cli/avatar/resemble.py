@@ -36,7 +36,7 @@ COVERED = 0.05
 
 def resemble(
     generator: TriplaneGenerator,
-    z: Tensor,
+    ws: Tensor,
     backward: Tensor | None,
     face: AlignedFace,
     config: InvertConfig,
@@ -46,32 +46,31 @@ def resemble(
 
     Args:
         generator: the base.
-        z: (1, z_dim) whose styles to start from.
+        ws: (1, num_ws, w_dim) the latent's styles, to start from.
         backward: the subject's deformation.
         face: the aligned photo.
         config: steps and weights.
         progress: told the share that is done, 0 to 1.
     """
-    photo = F.interpolate(face.image[None].to(z), (SIZE, SIZE), mode="area")
-    five = torch.from_numpy(five_of(face.landmarks)[None, :, :2]).to(z)
-    origin, direction = camera.rays(face.label[None].to(z), SIZE, SIZE)
+    photo = F.interpolate(face.image[None].to(ws), (SIZE, SIZE), mode="area")
+    five = torch.from_numpy(five_of(face.landmarks)[None, :, :2]).to(ws)
+    origin, direction = camera.rays(face.label[None].to(ws), SIZE, SIZE)
     with torch.no_grad():
         wanted = embed_faces(photo, five)
-        start = generator.mapping(z)
-        planes = generator.backbone(start)
-    traced = trace(generator, Subject(planes, backward), origin[0], direction[0])
-    covered = (traced.alpha > COVERED).nonzero()[:, 0]
-    seen = (traced.alpha * (traced.alpha > COVERED)).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
-    traced = traced[covered]
-    black = torch.zeros(SIZE * SIZE, 3).to(z)
-    with torch.no_grad():
+        planes = generator.backbone(ws)
+        traced = trace(generator, Subject(planes, backward), origin[0], direction[0])
+        covered = (traced.alpha > COVERED).nonzero()[:, 0]
+        traced = traced[covered]
         solid = _solid(densities_and_colours(generator, planes, traced)[0])
+    black = torch.zeros(SIZE * SIZE, 3).to(ws)
+    seen = black[:, 0].index_copy(0, covered, traced.alpha).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
     free = generator.config.w_dim - generator.config.choices.features
-    moved = torch.zeros_like(start[..., :free], requires_grad=True)
+    start, kept = ws[..., :free], ws[..., free:]
+    moved = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=config.identity_rate, betas=(0.9, 0.98))
     for step in range(config.identity_steps):
-        ws = torch.cat([start[..., :free] + moved, start[..., free:]], -1)
-        density, colour = densities_and_colours(generator, generator.backbone(ws), traced)
+        planes = generator.backbone(torch.cat([start + moved, kept], -1))
+        density, colour = densities_and_colours(generator, planes, traced)
         shown = black.index_copy(0, covered, colour).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
         # What the head does not cover stays the photo's, so that only the head can make the difference.
         image = seen * shown + (1 - seen) * photo
@@ -83,7 +82,7 @@ def resemble(
         loss.backward()
         optimizer.step()
         progress((step + 1) / config.identity_steps)
-    return torch.cat([start[..., :free] + moved.detach(), start[..., free:]], -1)
+    return torch.cat([start + moved.detach(), kept], -1)
 
 
 def _solid(density: Tensor) -> Tensor:

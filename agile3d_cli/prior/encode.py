@@ -162,6 +162,21 @@ def explained(guess: Guess, z: Tensor) -> Tensor:
     return 1 - (guess.mean - z).square().mean(0) / z.var(0, unbiased=False)
 
 
+def make_encoder(seen: Path) -> tuple[Encoder, Tensor]:
+    """Both experts, and the share of each coordinate (D,) that they explain together of the subjects held out."""
+    shape = MINI.deformation.components
+    encoder = Encoder(MINI.z_dim - shape)
+    apart: list[Seen] = []
+    for view in VIEWS:
+        rows, z = gathered(seen, view)
+        encoder.experts[view] = fit_expert(rows, z[:, shape:])
+        apart.append(rows)
+    both = [s for s in range(len(z) - HELD_OUT, len(z)) if all(rows.count[s] for rows in apart)]
+    firsts = [rows.rows[rows.first[both]].float() for rows in apart]
+    guess = combined([encoder.experts[view](first) for view, first in zip(VIEWS, firsts, strict=True)])
+    return encoder.eval(), explained(guess, z[both, shape:])
+
+
 def main() -> None:
     """Command line of the encoder's training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,24 +190,9 @@ def main() -> None:
     config = EncodeConfig()
     with torch.inference_mode():
         look(args.heads, args.seen, config)
-    shape = MINI.deformation.components
-    encoder = Encoder(MINI.z_dim - shape)
-    held: list[tuple[Seen, Guess]] = []
-    for view in VIEWS:
-        seen, z = gathered(args.seen, view)
-        encoder.experts[view] = fit_expert(seen, z[:, shape:])
-        last = [int(seen.first[s]) for s in range(len(z) - HELD_OUT, len(z)) if seen.count[s]]
-        with torch.no_grad():
-            guess = encoder.experts[view](seen.rows[last].float())
-        own = explained(guess, z[seen.owner[last], shape:])
-        log.info("%s explains %.3f of held-out subjects", view, float(own.mean()))
-        held.append((seen, guess))
-    both = [s for s in range(len(z) - HELD_OUT, len(z)) if all(seen.count[s] for seen, _ in held)]
     with torch.no_grad():
-        firsts = [seen.rows[[int(seen.first[s]) for s in both]].float() for seen, _ in held]
-        guess = combined([encoder.experts[view](rows) for view, rows in zip(VIEWS, firsts, strict=True)])
-    shares = explained(guess, z[both, shape:])
-    tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
+        encoder, shares = make_encoder(args.seen)
+    tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
     save_file(tensors, args.out / "mini_encoder.safetensors", {"agile3d": json.dumps({"training": asdict(config)})})
     sys.stdout.write(json.dumps({"explained": [round(float(s), 3) for s in shares]}) + "\n")
 

@@ -122,12 +122,12 @@ def test_the_identity_network_brings_the_latent_nearer(micro: BaseModel, sitter:
     config = InvertConfig(identity_steps=12, identity_prior=0.0)
     shares: list[float] = []
     plain = generator.mapping(start)
-    found = resemble(generator, start, backward, face, config, shares.append)
+    found = resemble(generator, plain, backward, face, config, shares.append)
     assert found.shape == plain.shape and shares == [(k + 1) / 12 for k in range(12)]
     assert distance(found) < distance(plain)
     # Nothing to gain, nothing moved: the pull towards the start wins.
     config = dataclasses.replace(config, identity_prior=1e6, identity_rate=1e-3)
-    assert float((resemble(generator, start, backward, face, config, silent) - plain).abs().max()) < 5e-3
+    assert float((resemble(generator, plain, backward, face, config, silent) - plain).abs().max()) < 5e-3
 
 
 def test_resembling_leaves_the_surface(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
@@ -135,12 +135,16 @@ def test_resembling_leaves_the_surface(micro: BaseModel, sitter: tuple[Tensor, A
     start = z.clone()
     start[:, 3:] = 0
     backward = micro.generator.from_latent(z).backward
-    plain = micro.generator.backbone(micro.generator.mapping(start))
-    before = GeneratorHead(micro.generator, Subject(plain, backward)).render(face.label[None], 64).depth
+    plain = micro.generator.mapping(start)
+    before = (
+        GeneratorHead(micro.generator, Subject(micro.generator.backbone(plain), backward))
+        .render(face.label[None], 64)
+        .depth
+    )
     changes = []
     for weight in (0.0, 300.0):
         config = InvertConfig(identity_steps=12, identity_prior=0.0, identity_surface=weight)
-        ws = resemble(micro.generator, start, backward, face, config, silent)
+        ws = resemble(micro.generator, plain, backward, face, config, silent)
         after = GeneratorHead(micro.generator, Subject(micro.generator.backbone(ws), backward))
         changes.append(float((after.render(face.label[None], 64).depth - before).abs().mean()))
     assert changes[1] < 0.5 * changes[0]
