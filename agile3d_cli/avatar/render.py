@@ -16,7 +16,13 @@ from torch import Tensor
 from agile3d_cli import camera
 from agile3d_cli.avatar.head import Rendering
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
-from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
+from agile3d_cli.models.volume import (
+    composite,
+    importance_depths,
+    interval_weights,
+    matter_colour,
+    spread_depths,
+)
 
 GUIDE = 96
 """Nodes per axis of the guiding density grid."""
@@ -120,7 +126,7 @@ class GeneratorHead:
         found, seen = self.field(points[asked])
         density = depths.new_zeros(len(points)).index_copy(0, asked, found).reshape(shape) * there
         rgb = depths.new_zeros(len(points), 3).index_copy(0, asked, seen)
-        pixels = composite(density[None], rgb.reshape(1, *shape, 3), depths[None])
+        pixels = composite(density[None], matter_colour(density, rgb.reshape(*shape, 3))[None], depths[None])
         colour[chosen], alpha[chosen], depth[chosen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
 
     @torch.no_grad()
@@ -168,7 +174,8 @@ def render_plain(generator: TriplaneGenerator, subject: Subject, labels: Tensor,
     density, _ = _along(generator, subject, origin, direction, coarse)
     fine = importance_depths(coarse, interval_weights(density, coarse), config.fine_samples)
     depths = torch.sort(torch.cat([coarse, fine], -1), -1).values
-    pixels = composite(*_along(generator, subject, origin, direction, depths), depths)
+    density, colour = _along(generator, subject, origin, direction, depths)
+    pixels = composite(density, matter_colour(density, colour), depths)
     shape = (len(labels), 1, size, size)
     alpha = pixels.alpha.reshape(shape)
     image = 2 * pixels.colour[..., :3].transpose(1, 2).reshape(len(labels), 3, size, size) - 1

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import torch
 
-from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
+from agile3d_cli.models.volume import (
+    composite,
+    importance_depths,
+    interval_weights,
+    matter_colour,
+    matter_share,
+    spread_depths,
+)
 
 SIGMA, NEAR, FAR = 3.0, 2.0, 3.0
 
@@ -121,3 +128,18 @@ def test_importance_depths_gather_where_the_weight_is() -> None:
     # No weight anywhere: evenly spread.
     even = importance_depths(depths, 0 * weights, 10)
     torch.testing.assert_close(even[0, 0], 2.05 + 0.1 * torch.arange(10, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_empty_depths_take_the_colour_of_matter_beside_them() -> None:
+    density = torch.tensor([[[0.0, 0.0, 50.0, 50.0, 0.0]]])
+    colour = torch.tensor([0.9, 0.9, 0.2, 0.4, 0.9])[None, None, :, None]
+    found = matter_colour(density, colour)[0, 0, :, 0]
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.2, 0.8 / 3, 1.0 / 3, 0.4]))
+
+
+def test_shares_of_matter_are_the_transpose_of_its_colour() -> None:
+    rng = torch.Generator().manual_seed(0)
+    density, share = 9 * torch.rand(1, 7, 12, generator=rng), torch.rand(1, 7, 12, generator=rng)
+    colour = torch.rand(1, 7, 12, 3, generator=rng)
+    expected = (share[..., None] * matter_colour(density, colour)).sum(2)
+    torch.testing.assert_close((matter_share(density, share)[..., None] * colour).sum(2), expected)
