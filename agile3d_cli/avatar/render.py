@@ -28,13 +28,19 @@ GUIDE = 96
 """Nodes per axis of the guiding density grid."""
 GUIDE_COARSE = 4
 """The grid is evaluated around occupied nodes of a grid this many times coarser."""
-PASSING_SAMPLES, GUIDE_SAMPLES = 20, 64
-"""Depths along a ray at which it is asked whether it passes the head at all, and then where it meets it."""
-FINE_SAMPLES = 14
-SOLID = 8.0
-"""Density from which a node of the guide is part of something."""
-EDGE_SAMPLES = 32
-FULL = 0.97
+PASSING_SAMPLES, GUIDE_SAMPLES, PROBES = 20, 20, 8
+"""Depths along a ray at which the guide is asked: whether it passes the head and how deep it can be seen into, where in
+between it meets something, and where exactly."""
+FINE_SAMPLES = 8
+"""Depths at which the generator is asked."""
+AROUND, BEFORE, BEYOND = 0.01, 0.005, 0.018
+"""World units by which probes reach around what the guide met, and by which the generator is asked before and behind
+it: between its nodes the guide is fuller than the generator."""
+SOLID, OPAQUE = 8.0, 60.0
+"""Density from which a node of the guide is part of something, and from which nothing is seen behind a cell of them."""
+EDGE_GUIDE, EDGE_SAMPLES = 64, 24
+"""The same for rays that look again: depths in the guide and in the generator."""
+FULL = 0.98
 """Alpha below which a ray that the guide saw is looked at again."""
 SEEN = 2e-3
 """Coarse alpha below which a ray counts as background."""
@@ -50,9 +56,7 @@ class GeneratorHead:
     def __init__(self, generator: TriplaneGenerator, subject: Subject):
         self._generator, self._subject = generator, subject
         self._guide = self._make_guide()
-        # Cells of four nodes and their neighbours: no two depths of PASSING_SAMPLES step over one.
-        cells = F.max_pool3d((self._guide > 0).float(), 4)
-        self._around = F.max_pool3d(cells, 3, 1, 1)
+        self._cells = self._make_cells()
 
     @property
     def box(self) -> float:
@@ -100,7 +104,7 @@ class GeneratorHead:
         # At an outline the coarse guide may hide what lies behind a near miss: look again all along such rays.
         weak = seen[alpha[seen] < FULL]
         if len(weak):
-            coarse = spread_depths(self._generator.config.near, self._generator.config.far, GUIDE_SAMPLES, origin[weak])
+            coarse = spread_depths(self._generator.config.near, self._generator.config.far, EDGE_GUIDE, origin[weak])
             density = self._guided(origin[weak], direction[weak], coarse)
             there = (density[:, 1:].clamp(max=1) + density[:, :-1].clamp(max=1)) / 2
             depths = importance_depths(coarse, _widen(there), EDGE_SAMPLES)
@@ -132,21 +136,41 @@ class GeneratorHead:
     @torch.no_grad()
     def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Which of the rays (R, 3) meet the head, (n,), and the depths (n, FINE_SAMPLES) at which to ask the field."""
-        config = self._generator.config
-        few = spread_depths(config.near, config.far, PASSING_SAMPLES, origin)
-        points = (origin[:, None] + direction[:, None] * few[..., None]) / self.box
-        close = F.grid_sample(self._around, points[None, :, :, None], "nearest", align_corners=False)[0, 0, :, :, 0]
-        near = (close.amax(1) > 0).nonzero()[:, 0]
-        coarse = spread_depths(config.near, config.far, GUIDE_SAMPLES, origin[near])
+        near, start, end = self._reach(origin, direction)
+        coarse = spread_depths(start, end, GUIDE_SAMPLES, origin[near])
         weights = interval_weights(self._guided(origin[near], direction[near], coarse), coarse)
         dense = weights.sum(-1) > SEEN
         seen, coarse, weights = near[dense], coarse[dense], weights[dense]
-        return seen, importance_depths(coarse, _widen(weights), FINE_SAMPLES)
+        probes = importance_depths(coarse, weights, PROBES) + torch.linspace(-AROUND, AROUND, PROBES).to(coarse)
+        weights = interval_weights(self._guided(origin[seen], direction[seen], probes), probes)
+        fine = importance_depths(probes, weights, FINE_SAMPLES)
+        return seen, fine + torch.linspace(-BEFORE, BEYOND, FINE_SAMPLES).to(fine)
+
+    def _reach(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which of the rays (R, 3) pass near the head, (n,), and the depths (n, 1) where that begins and where they are
+        out of it again or hidden in it."""
+        config = self._generator.config
+        depths = spread_depths(config.near, config.far, PASSING_SAMPLES, origin)
+        points = (origin[:, None] + direction[:, None] * depths[..., None]) / self.box
+        found = F.grid_sample(self._cells, points[None, :, :, None], "nearest", align_corners=False)[0, :, :, :, 0]
+        near = found[0].any(1).nonzero()[:, 0]
+        close, opaque = found[:, near]
+        first, last = close.argmax(1), PASSING_SAMPLES - 1 - close.flip(1).argmax(1)
+        last = torch.where(opaque.any(1), opaque.argmax(1), last)
+        step = (config.far - config.near) / PASSING_SAMPLES
+        ends = depths[near].gather(1, torch.stack([first, last], 1))
+        return near, ends[:, :1] - step, ends[:, 1:] + step
 
     def _guided(self, origin: Tensor, direction: Tensor, depths: Tensor) -> Tensor:
         """Density from the guide, rays (R, 3) and depths (R, S) -> (R, S)."""
         points = (origin[:, None] + direction[:, None] * depths[..., None]) / self.box
         return F.grid_sample(self._guide, points[None, :, :, None], align_corners=True)[0, 0, :, :, 0]
+
+    def _make_cells(self) -> Tensor:
+        """Cells of four nodes (1, 2, G / 4, G / 4, G / 4): whether they or a neighbour hold anything, so that no two
+        depths of PASSING_SAMPLES step over them, and whether nothing shows through them."""
+        close = F.max_pool3d(F.max_pool3d((self._guide > 0).float(), 4), 3, 1, 1)
+        return torch.cat([close, -F.max_pool3d(-(self._guide > OPAQUE).float(), 4)], 1)
 
     @torch.no_grad()
     def _make_guide(self) -> Tensor:

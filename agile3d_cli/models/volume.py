@@ -75,8 +75,13 @@ def _with_neighbours(x: Tensor, axis: int = -1) -> Tensor:
     return total
 
 
-def spread_depths(near: float, far: float, samples: int, like: Tensor, jitter: Tensor | None = None) -> Tensor:
-    """Depths (N, R, S) in equal cells from near to far for rays ``like`` (N, R, 3); ``jitter`` (N, R, S) in [0, 1)."""
+def spread_depths(
+    near: float | Tensor, far: float | Tensor, samples: int, like: Tensor, jitter: Tensor | None = None
+) -> Tensor:
+    """Depths (N, R, S) in equal cells from near to far, each a number or (N, R, 1), for rays ``like`` (N, R, 3).
+
+    ``jitter`` (N, R, S) in [0, 1) is the place in the cell.
+    """
     cells = torch.arange(samples, device=like.device, dtype=like.dtype).expand(*like.shape[:-1], samples)
     place = cells + (0.5 if jitter is None else jitter)
     return near + (far - near) * place / samples

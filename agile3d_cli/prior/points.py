@@ -108,7 +108,7 @@ class HeadPoints:
     def _subject_points(self, subject: int, points: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         pixels, depth, labels = self._pixels[subject], self._depth[subject], self.labels[subject]
         hit = depth.reshape(len(labels), -1) > 0
-        around = F.max_pool2d((depth > 0).float()[:, None], 2 * AROUND + 1, 1, AROUND).reshape(hit.shape) > 0
+        around = _grown(depth > 0, AROUND).reshape(hit.shape)
         close, wide = hit.clone(), hit.clone()
         close[CLOSE_VIEWS:], wide[:CLOSE_VIEWS] = False, False
         parts = self._parts[subject].reshape(close.shape)
@@ -140,6 +140,12 @@ class HeadPoints:
         matrix, intrinsic = camera.split_label(labels[view])
         origin, direction = camera.rays_through(matrix, intrinsic, torch.stack([u, v], -1)[:, None])
         return origin[:, 0], direction[:, 0]
+
+
+def _grown(mask: Tensor, reach: int) -> Tensor:
+    """Where a mask (V, S, S) is set within ``reach`` pixels along rows and columns."""
+    wide = F.max_pool2d(mask.float(), (1, 2 * reach + 1), 1, (0, reach))
+    return F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0)) > 0
 
 
 def _draw(mask: Tensor, count: int, rng: torch.Generator) -> Tensor:
