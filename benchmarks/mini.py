@@ -14,6 +14,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,28 +54,54 @@ SIDES = (-0.5236, 0.0, 0.5236)
 GRID, LEVEL = 96, 10.0
 
 
-def held_out(base: BaseModel, kit_folder: Path, subjects: int, out: Path) -> dict[str, object]:
+@dataclass(frozen=True)
+class UnseenHead:
+    """A synthetic head that was never trained on, and its exact pictures, ``FINER`` times as fine as compared."""
+
+    z: np.ndarray
+    labels: Tensor
+    """(3, 25): two portraits and a view from aside."""
+    subject: Subject
+    views: list[View]
+
+
+class Heads:
+    """Maker of synthetic heads."""
+
+    def __init__(self, kit_folder: Path):
+        self._template, self._kit = build_template(), Kit(kit_folder)
+        self._masks = build_masks(self._template, self._kit)
+
+    def subject(self, number: int) -> Subject:
+        """The head of a number."""
+        return Subject(latent(number), self._template, self._kit, self._masks)
+
+    def unseen(self, count: int) -> Iterator[UnseenHead]:
+        """The heads that generators are compared on."""
+        for k in range(count):
+            rng = np.random.default_rng([5, k])
+            yaws = [*rng.normal(0, 0.25, 2), rng.choice([-1, 1]) * rng.uniform(0.6, 1.4)]
+            labels = torch.stack([camera.portrait_label(yaw, rng.normal(0, 0.1), WIDE) for yaw in yaws])
+            subject = self.subject(FIRST + k)
+            views = [subject.render(label, SIZE * FINER) for label in labels]
+            yield UnseenHead(latent(FIRST + k), labels, subject, views)
+
+
+def held_out(base: BaseModel, heads: Heads, subjects: int, out: Path) -> dict[str, object]:
     """Compares renderings with the exact pictures of unseen subjects: from the known latent, and from the encoder's."""
     generator = base.generator
-    template, kit = build_template(), Kit(kit_folder)
-    masks = build_masks(template, kit)
     rows, cells, encoded = [], [], []
-    for k in range(subjects):
-        z = latent(FIRST + k)
-        rng = np.random.default_rng([5, k])
-        yaws = [*rng.normal(0, 0.25, 2), rng.choice([-1, 1]) * rng.uniform(0.6, 1.4)]
-        labels = torch.stack([camera.portrait_label(yaw, rng.normal(0, 0.1), WIDE) for yaw in yaws])
-        truth = Subject(z, template, kit, masks)
-        exact = [truth.render(label, SIZE * FINER) for label in labels]
+    for k, unseen in enumerate(heads.unseen(subjects)):
+        z, labels, exact = unseen.z, unseen.labels, unseen.views
         head = GeneratorHead(generator, generator.from_latent(torch.from_numpy(z).float()[None]))
         made = head.render(labels, SIZE, 0.0)
         if base.encoder is not None:
-            guessed = GeneratorHead(generator, generator.from_latent(_encoded(base, truth, z, labels[0])))
+            guessed = GeneratorHead(generator, generator.from_latent(_encoded(base, unseen.subject, z, labels[0])))
             again = guessed.render(labels[:1], SIZE, 0.0)
-            row = _compare(exact[0], again.image[0], again.alpha[0, 0], again.depth[0, 0], labels[0])
+            row = compare(exact[0], again.image[0], again.alpha[0, 0], again.depth[0, 0], labels[0])
             encoded.append(row["psnr"])
         for v, (label, view) in enumerate(zip(labels, exact, strict=True)):
-            row = _compare(view, made.image[v], made.alpha[v, 0], made.depth[v, 0], label)
+            row = compare(view, made.image[v], made.alpha[v, 0], made.depth[v, 0], label)
             rows.append(row | {"front": v < 2})
         cell = _pair(exact[0], made.image[0])
         if base.encoder is not None:
@@ -111,7 +139,8 @@ def _encoded(base: BaseModel, truth: Subject, z: np.ndarray, label: Tensor) -> T
         return torch.cat([shape.z, base.encoder(**pictures).mean], 1)
 
 
-def _compare(view: View, image: Tensor, alpha: Tensor, depth: Tensor, label: Tensor) -> dict[str, float]:
+def compare(view: View, image: Tensor, alpha: Tensor, depth: Tensor, label: Tensor) -> dict[str, float]:
+    """Scores, in the head's box, of a picture (3, SIZE, SIZE) in [-1, 1] on middle grey, its alpha and depth."""
     shrink = (SIZE, FINER, SIZE, FINER)
     exact_alpha = view.alpha.reshape(shrink).mean((1, 3))
     exact = view.image.reshape(*shrink, 3).mean((1, 3)) + (1 - exact_alpha[..., None]) * 0.5
@@ -151,7 +180,7 @@ def _connected(head: GeneratorHead) -> float:
     return float(areas.max() / areas.sum())
 
 
-def random_heads(generator: TriplaneGenerator, kit_folder: Path, heads: int, out: Path) -> dict[str, object]:
+def random_heads(generator: TriplaneGenerator, exact_heads: Heads, heads: int, out: Path) -> dict[str, object]:
     """Detector and identity network on random latents, and on the exact pictures of as many subjects."""
     labels = torch.stack([camera.portrait_label(yaw) for yaw in SIDES])
     made, cells = [], []
@@ -169,11 +198,9 @@ def random_heads(generator: TriplaneGenerator, kit_folder: Path, heads: int, out
             made.append(codes[1])
         cells.append(to_array(F.interpolate(views[1:2], (128, 128), mode="area")[0]))
     save_png(out / "mini-random.png", _grid(cells, 10))
-    template, kit = build_template(), Kit(kit_folder)
-    masks = build_masks(template, kit)
     exact = []
     for k in range(min(heads, 50)):
-        view = Subject(latent(FIRST + 10_000 + k), template, kit, masks).render(labels[1], 256)
+        view = exact_heads.subject(FIRST + 10_000 + k).render(labels[1], 256)
         picture = torch.from_numpy(view.image + (1 - view.alpha[..., None]) * 0.9).permute(2, 0, 1).float() * 2 - 1
         code = embedding(picture, None)
         if code is not None:
@@ -231,10 +258,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     base = load_base(args.model)
-    generator = base.generator
+    generator, heads = base.generator, Heads(args.kit)
     facts = {
-        "held_out": held_out(base, args.kit, args.subjects, args.out),
-        "random": random_heads(generator, args.kit, args.heads, args.out),
+        "held_out": held_out(base, heads, args.subjects, args.out),
+        "random": random_heads(generator, heads, args.heads, args.out),
         "views": views(generator),
         "threads": args.threads,
     }

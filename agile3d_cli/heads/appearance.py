@@ -17,6 +17,7 @@ FACE_UV = (slice(60, 160), slice(150, 362))
 """Rows and columns of the face in the 512 px skin textures, for their mean colour."""
 FINE_NOISE = 256
 BROWN = EYES.index("brown")
+"""The colour that the eyes of dark skin have."""
 CLOTH_EDGE = 0.004
 """Width of the step from skin to cloth, world units."""
 BAND = 0.028
@@ -34,8 +35,13 @@ def skin_tone(tone: float, redness: float) -> np.ndarray:
 def eye_texture(kit: Kit, number: int, tone: float) -> np.ndarray:
     """Iris texture (H, W, 3) of one of the eye colours; on dark skin they all turn brown."""
     own, brown = (_iris(kit, n) for n in (number, BROWN))
-    dark = np.clip((tone - 0.42) / 0.25, 0, 1)
+    dark = brown_share(tone)
     return own * (1 - dark) + brown * dark
+
+
+def brown_share(tone: float) -> float:
+    """How far the eyes of a skin tone in [0, 1] have turned brown, 0 to 1."""
+    return float(np.clip((tone - 0.42) / 0.25, 0, 1))
 
 
 def _iris(kit: Kit, number: int) -> np.ndarray:

@@ -27,8 +27,10 @@ class Mapping(nn.Module):
         if c.label_dim:
             self.embed = Linear(c.label_dim, c.w_dim)
         first = c.z_dim + c.choices.features + (c.w_dim if c.label_dim else 0)
-        sizes = [first] + [c.w_dim] * (c.mapping_layers - 1) + [c.w_dim - c.choices.features]
+        sizes = [first] + [c.w_dim] * (c.mapping_layers - 1) + [c.w_dim - c.traits.count - c.choices.features]
         self.layers = nn.ModuleList(Linear(a, b, lr=c.mapping_lr) for a, b in pairwise(sizes))
+        if c.traits.count:
+            self.traits = Traits(c)
         self.register_buffer("w_avg", torch.zeros(c.w_dim))
 
     def forward(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0, cutoff: int = 0) -> Tensor:
@@ -36,20 +38,39 @@ class Mapping(nn.Module):
 
         ``truncation`` pulls the first ``cutoff`` styles (0: all) towards the average.
         """
-        x = _unit(z) if self.config.normalize_z else z
-        shares = chosen(z, self.config.choices) if self.config.choices.features else z[:, :0]
-        x = torch.cat([x, self.config.choices.gain * shares], 1)
+        x, shares = self.entry(z)
+        traits = self.traits(x) if self.config.traits.count else z[:, :0]
         if self.config.label_dim:
             assert label is not None, "a conditioned generator needs camera labels"
             x = torch.cat([x, _unit(self.embed(label))], 1)
         for layer in self.layers:
             x = activate(layer(x))
-        x = torch.cat([x, shares], 1)
+        x = torch.cat([x, traits, shares], 1)
         ws = x[:, None].repeat(1, self.config.num_ws, 1)
         if truncation != 1:
             stop = cutoff or self.config.num_ws
             ws[:, :stop] = self.w_avg.lerp(ws[:, :stop], truncation)
         return ws
+
+    def entry(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first layers are given of z (N, z_dim), and the shares of its choices (N, features) alone."""
+        shares = chosen(z, self.config.choices) if self.config.choices.features else z[:, :0]
+        x = _unit(z) if self.config.normalize_z else z
+        return torch.cat([x, self.config.choices.gain * shares], 1), shares
+
+
+class Traits(nn.Module):
+    """Latent with its shares (N, z_dim + features) to traits (N, count), each about standard normal."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        width, t = config.z_dim + config.choices.features, config.traits
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise((width, t.hidden, t.hidden, t.count)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = activate(layer(x))
+        return self.layers[-1](x)
 
 
 def chosen(z: Tensor, choices: ChoicesConfig) -> Tensor:

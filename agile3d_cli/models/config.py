@@ -76,6 +76,18 @@ class ChoicesConfig:
 
 
 @dataclass(frozen=True)
+class TraitsConfig:
+    """What z stands for: colours and amounts, curved functions of several coordinates. A small network of its own,
+    which can be taught from latents without a picture, gives them to every style, before the shares of the choices.
+    """
+
+    count: int = 0
+    """Number of traits; 0 is off."""
+    hidden: int = 256
+    """Width of the network's two hidden layers."""
+
+
+@dataclass(frozen=True)
 class BankConfig:
     """Learned sets of planes that are added in the proportion of some shares: each hair style has its own."""
 
@@ -147,6 +159,7 @@ class GeneratorConfig:
     bias_maps: int = 0
     """Resolutions up to this one get a learned bias per position; 0 is none."""
     choices: ChoicesConfig = field(default_factory=ChoicesConfig)
+    traits: TraitsConfig = field(default_factory=TraitsConfig)
     bank: BankConfig = field(default_factory=BankConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
@@ -156,8 +169,10 @@ class GeneratorConfig:
         size = self.plane_size
         if size < 4 or size & (size - 1):
             raise ConfigError(f"plane_size must be a power of two from 4 up, not {size}.")
-        if max(self.bank.shares, default=-1) >= self.choices.features or self.choices.features >= self.w_dim:
-            raise ConfigError("The bank needs shares that exist, and a style needs more coordinates than shares.")
+        if max(self.bank.shares, default=-1) >= self.choices.features:
+            raise ConfigError("The bank needs shares that exist.")
+        if self.choices.features + self.traits.count >= self.w_dim:
+            raise ConfigError("A style needs more coordinates than it has traits and shares.")
         if self.decoder_layers < 1:
             raise ConfigError(f"The decoder needs a hidden layer; decoder_layers is {self.decoder_layers}.")
         if self.plane_axes not in PLANE_AXES:
@@ -202,6 +217,7 @@ class GeneratorConfig:
             data["choices"]["sharpness"],
             data["choices"]["gain"],
         )
+        values["traits"] = TraitsConfig(**data["traits"])
         values["bank"] = BankConfig(tuple(data["bank"]["shares"]), data["bank"]["size"])
         values["focus"] = FocusConfig(data["focus"]["strength"], tuple(data["focus"]["centre"]))
         deformation = dict(data["deformation"])

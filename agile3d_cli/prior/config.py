@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from agile3d_cli.heads.parameters import CHOICES, EXPRESSION_RANGE, GLASSES, MIRROR, SWITCHES, Z_DIM, index
 from agile3d_cli.heads.template import FULL_SHAPES
-from agile3d_cli.models.config import BankConfig, ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig
+from agile3d_cli.heads.traits import COUNT
+from agile3d_cli.models.config import (
+    BankConfig,
+    ChoicesConfig,
+    DeformationConfig,
+    FocusConfig,
+    GeneratorConfig,
+    TraitsConfig,
+)
 
 GROUPS = [name for name, _ in CHOICES]
 OPTIONS = [len(bias) for _, bias in CHOICES]
@@ -23,7 +31,7 @@ def _shares(name: str) -> range:
 
 MINI = GeneratorConfig(
     z_dim=Z_DIM,
-    w_dim=256,
+    w_dim=256 + COUNT,
     label_dim=0,
     normalize_z=False,
     mapping_layers=2,
@@ -52,6 +60,7 @@ MINI = GeneratorConfig(
         crossed=((GROUPS.index("hair_style"), MIRROR),),
         sharpness=40.0,
     ),
+    traits=TraitsConfig(COUNT),
     bank=BankConfig(shares=(*_shares("hair_style"), *_shares("headwear")[1:], GLASSES_SHARE, *CROSSED), size=48),
     focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
     deformation=DeformationConfig(shapes=FULL_SHAPES, expressions=EXPRESSION_RANGE, grid=24, inverse_grid=40),
@@ -80,6 +89,8 @@ class TrainConfig:
     """Decay of the averaged weights that are kept."""
     opaque_step: float = 0.008
     """World units over which a solid point must be opaque."""
+    tone_weight: float = 2.0
+    """Of the squared error of colours, which minds large errors, such as hair of another colour."""
     density_weight: float = 0.4
     smooth_weight: float = 0.1
     seed: int = 0

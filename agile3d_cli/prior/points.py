@@ -24,7 +24,9 @@ CLOSE_VIEWS = 5
 BEHIND = 0.012
 """Depth of the opaque shell behind a hit, world units."""
 FEATURES = (2, 3, 4, 5, 7)
-"""Part labels of the small things that make a face, drawn alike often: see ``heads.subject.PARTS``."""
+"""Part labels of the small things that make a face (``heads.subject.PARTS``); their regions are drawn alike often."""
+BORDER = 2
+"""Pixels around a part that are drawn with it."""
 AROUND, BESIDE = 12, (2.3, 3.05)
 """Half of the rays that met nothing pass within so many pixels of the outline; their points lie so far from the camera,
 where the head is."""
@@ -111,8 +113,8 @@ class HeadPoints:
         around = _grown(depth > 0, AROUND).reshape(hit.shape)
         close, wide = hit.clone(), hit.clone()
         close[CLOSE_VIEWS:], wide[:CLOSE_VIEWS] = False, False
-        parts = self._parts[subject].reshape(close.shape)
-        small = [mask for mask in (close & (parts == part) for part in FEATURES) if bool(mask.any())]
+        regions = [self._region(subject, part) & close[:CLOSE_VIEWS] for part in FEATURES]
+        small = [region for region in regions if bool(region.any())]
         each = int(points // 2 * self._features) // len(small) if small else 0
         drawn = [_draw(close, points // 2 - each * len(small), rng), _draw(wide, points - points // 2, rng)]
         picks = torch.cat(drawn + [_draw(mask, each, rng) for mask in small])
@@ -133,6 +135,11 @@ class HeadPoints:
         empty = torch.cat([front, origin + direction * along])
         colour = pixels.reshape(-1, 4)[picks, :3].float() / 255
         return surface, solid, empty, colour
+
+    def _region(self, subject: int, part: int) -> Tensor:
+        """Where a part is in the close views, (CLOSE_VIEWS, S * S), and what is next to it: brows and lashes drawn
+        without the skin between their hairs would be learnt too dense and too dark."""
+        return _grown(self._parts[subject][:CLOSE_VIEWS] == part, BORDER).flatten(1)
 
     def _rays(self, labels: Tensor, picks: Tensor) -> tuple[Tensor, Tensor]:
         view, pixel = picks // self.size**2, picks % self.size**2

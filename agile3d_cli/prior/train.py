@@ -25,7 +25,8 @@ from agile3d_cli.models.layers import ModulatedConv
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import undecide
 from agile3d_cli.prior.points import HeadPoints
-from agile3d_cli.prior.trainer import Trainer
+from agile3d_cli.prior.trainer import STATE, Trainer
+from agile3d_cli.prior.traits import learn_traits
 
 log = logging.getLogger("agile3d.prior")
 INTERIOR = 30000
@@ -77,6 +78,8 @@ def main() -> None:
     if args.start:
         generator.load_state_dict(load_base(args.start).generator.state_dict())
         undecide(generator.decoder, config.opaque_step)
+    elif not (args.out / STATE).exists():
+        learn_traits(generator.mapping, config.seed)
     trainer = Trainer(generator, config, args.out)
     trainer.load()
     interior = torch.from_numpy(interior_points(build_template(), INTERIOR)).float()

@@ -24,6 +24,8 @@ from agile3d_cli.prior.points import HeadPoints, PointBatch
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS = 240
+STATE = "state.safetensors"
+"""Name of the checkpoint in the folder of a run."""
 
 
 def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig) -> dict[str, Tensor]:
@@ -32,6 +34,13 @@ def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig)
     device = batch.z.device.type
     with torch.autocast(device, torch.bfloat16, enabled=_quick_bfloat16(device)):
         planes = generator.backbone(generator.mapping(batch.z))
+    return field_losses(generator, planes, generator.backbone.mean_planes, batch, config)
+
+
+def field_losses(
+    generator: TriplaneGenerator, planes: Tensor, middle: Tensor, batch: PointBatch, config: TrainConfig
+) -> dict[str, Tensor]:
+    """``losses`` of planes (B, 3, C, S, S), whose difference to ``middle`` should be smooth."""
     count = batch.surface.shape[1]
     density, colour = generator.canonical_field(planes, torch.cat([batch.surface, batch.inside, batch.empty], 1))
     step = density * config.opaque_step
@@ -39,11 +48,13 @@ def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig)
     solid = torch.cat([batch.solid, torch.ones_like(batch.inside[..., 0])], 1)
     opaque = -torch.log(-torch.expm1(-step[:, :empty]) + 1e-6)
     opaque = (opaque * solid).sum() / solid.sum()
-    own = planes - generator.backbone.mean_planes
+    off, own = colour[:, :count] - batch.colour, planes - middle
+    rough = torch.stack([own.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
     return {
-        "colour": (colour[:, :count] - batch.colour).abs().mean(),
+        "colour": off.abs().mean(),
+        "tone": config.tone_weight * off.square().mean(),
         "density": config.density_weight * (opaque + step[:, empty:].clamp(max=20).mean()),
-        "smooth": config.smooth_weight * sum(own.diff(dim=d).square().mean() for d in (-1, -2)),
+        "smooth": config.smooth_weight * rough,
     }
 
 
@@ -57,12 +68,15 @@ class Trainer:
 
     def __init__(self, generator: TriplaneGenerator, config: TrainConfig, out: Path):
         self.generator, self.config, self.out, self.step = generator, config, out, 0
+        if generator.config.traits.count:
+            # Learnt from far more latents than there are pictures.
+            generator.mapping.traits.requires_grad_(False)
         mean = [generator.backbone.mean_planes]
         bank = [generator.backbone.bank] if generator.config.bank.shares else []
         bank += list(generator.backbone.tint.parameters()) if generator.config.tinted else []
         decoder = list(generator.decoder.parameters())
         known = {id(p) for p in mean + bank + decoder}
-        rest = [p for p in generator.parameters() if id(p) not in known]
+        rest = [p for p in generator.parameters() if id(p) not in known and p.requires_grad]
         rates = (
             (rest, config.rate),
             (decoder, config.decoder_rate),
@@ -141,11 +155,11 @@ class Trainer:
         temporary = self.out / "state.part"
         metadata = {"step": str(self.step), "config": repr(asdict(self.config))}
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, temporary, metadata)
-        os.replace(temporary, self.out / "state.safetensors")
+        os.replace(temporary, self.out / STATE)
 
     def load(self) -> None:
         """Goes on from ``save``'s file where there is one."""
-        path = self.out / "state.safetensors"
+        path = self.out / STATE
         if not path.exists():
             return
         tensors = load_file(path)

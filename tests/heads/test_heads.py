@@ -41,6 +41,7 @@ from agile3d_cli.heads.parameters import (
     parameters,
 )
 from agile3d_cli.heads.template import EXPRESSIONS, FULL_SHAPES, Template, build_template
+from agile3d_cli.heads.traits import COUNT, traits
 from agile3d_cli.models.config import FocusConfig
 from agile3d_cli.models.deformation import Deformation, Focus, look_up
 from agile3d_cli.prior.config import MINI
@@ -108,6 +109,22 @@ def test_choices_and_switches_are_those_that_the_generator_is_told() -> None:
             assert vars(parameters(z))[field] == (away > 0)
     told = MINI.choices
     assert told.groups == tuple((index(name), bias) for name, bias in CHOICES) and told.switches == SWITCHES
+
+
+def test_traits_follow_what_they_stand_for() -> None:
+    z = np.random.default_rng(1).normal(size=Z_DIM)
+    known = traits(parameters(z))
+    assert known.shape == (COUNT,) and np.isfinite(known).all()
+    other = z.copy()
+    group(other, "headwear_colour")[:] += 0.5
+    # The fifth of six colours is the headwear's.
+    assert set(np.nonzero(traits(parameters(other)) != known)[0]) == {12, 13, 14}
+    blue = z.copy()
+    group(blue, "eye_colour")[:] = np.eye(len(EYES))[EYES.index("blue")] * 9
+    group(blue, "skin")[0] = -3
+    np.testing.assert_array_equal(traits(parameters(blue))[18:24], np.eye(len(EYES))[EYES.index("blue")])
+    group(blue, "skin")[0] = 3
+    np.testing.assert_array_equal(traits(parameters(blue))[18:24], np.eye(len(EYES))[EYES.index("brown")])
 
 
 def test_frames_go_around_the_eyes_and_keep_clear_of_the_skin() -> None:

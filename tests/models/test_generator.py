@@ -21,6 +21,7 @@ from agile3d_cli.models.config import (
     FocusConfig,
     GeneratorConfig,
     SuperresolutionConfig,
+    TraitsConfig,
 )
 from agile3d_cli.models.generator import PAINT_FADES, Subject, TriplaneGenerator, front_share, mean_style
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
@@ -269,6 +270,7 @@ def test_only_deforming_generators_take_a_displacement() -> None:
 CHOOSING = dataclasses.replace(
     MICRO,
     choices=ChoicesConfig(((3, (0.0, 0.4)),), ((5, -0.5),), crossed=((0, 0),)),
+    traits=TraitsConfig(2, 5),
     bank=BankConfig((1, 4), 8),
     decoder_layers=2,
 )
@@ -285,6 +287,21 @@ def test_choosing_coordinates_become_shares() -> None:
     torch.testing.assert_close(found[:, 3:], found[:, :2] * found[:, 2:3])
     # The style ends with them.
     assert torch.equal(made(CHOOSING).mapping(z)[:, 0, -5:], found) and found.shape[1] == 5
+
+
+def test_traits_stand_in_every_style_before_the_shares() -> None:
+    generator = made(CHOOSING)
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(3))
+    before, shares = generator.mapping.entry(z)
+    found = generator.mapping(z)[..., -7:-5]
+    wanted = generator.mapping.traits(before)
+    assert torch.equal(before[:, :6], z) and shares.shape == (2, 5)
+    assert wanted.shape == (2, 2) and torch.equal(found, wanted[:, None].expand_as(found))
+    # They follow z alone: other first layers leave them.
+    generator.mapping.layers[0].weight.add_(1)
+    assert torch.equal(generator.mapping(z)[..., -7:-5], found)
+    with pytest.raises(ConfigError, match="traits"):
+        dataclasses.replace(CHOOSING, traits=TraitsConfig(3))
 
 
 def test_the_bank_adds_its_planes_by_their_shares() -> None:
