@@ -59,20 +59,38 @@ def from_eg3d(tensors: Mapping[str, Tensor], config: GeneratorConfig) -> dict[st
     odd = [name for name, value in state.items() if value.numel()]
     if odd:
         raise RefusedError(f"An EG3D checkpoint has no {_listed(odd)}; import it with a plain configuration.")
+    used = {name: value for name, value in tensors.items() if not _unused(name)}
+    return state | renamed(used, names, wanted, "an EG3D generator")
+
+
+def renamed(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], wanted: Mapping[str, Tensor], kind: str
+) -> dict[str, Tensor]:
+    """Foreign tensors under our names, in single precision.
+
+    Args:
+        tensors: what the file holds, and nothing beyond it.
+        names: our name of each tensor -> theirs.
+        wanted: our state, for the shapes; edges of length one may stand elsewhere in theirs.
+        kind: what the file should hold, for messages.
+
+    Raises:
+        RefusedError: tensors are missing, unknown, of a wrong shape or not finite.
+    """
     known = set(names.values())
-    extra = sorted(name for name in tensors if name not in known and not _unused(name))
-    missing = sorted(known - set(tensors))
+    extra, missing = sorted(set(tensors) - known), sorted(known - set(tensors))
     if extra or missing:
         told = [f"{word} {_listed(keys)}" for word, keys in (("unknown", extra), ("missing", missing)) if keys]
-        raise RefusedError(f"The checkpoint is not an EG3D generator of the expected size: {'; '.join(told)}.")
+        raise RefusedError(f"The checkpoint is not {kind} of the expected size: {'; '.join(told)}.")
+    state = {}
     for ours, theirs in names.items():
-        value = tensors[theirs]
-        if value.shape != wanted[ours].shape:
-            found, expected = tuple(value.shape), tuple(wanted[ours].shape)
+        value, shape = tensors[theirs], wanted[ours].shape
+        if [edge for edge in value.shape if edge > 1] != [edge for edge in shape if edge > 1]:
+            found, expected = tuple(value.shape), tuple(shape)
             raise RefusedError(f"The checkpoint's {theirs} is {found}, expected {expected}; it is of another size.")
         if not torch.isfinite(value).all():
             raise RefusedError(f"The checkpoint's {theirs} holds numbers that are not finite; the file is damaged.")
-        state[ours] = value.float()
+        state[ours] = value.reshape(shape).float()
     return state
 
 

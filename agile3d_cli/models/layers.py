@@ -55,6 +55,7 @@ class ModulatedConv(nn.Module):
 
     The style scales the input and the norm divides the output, which equals modulating the weights but needs no
     grouped convolution. Noise is a fixed map times a learned strength, as at inference in the published networks.
+    ``floor`` is added to the squared norm of the weights as they are stored, before their gain.
     """
 
     noise_const: Tensor
@@ -69,24 +70,28 @@ class ModulatedConv(nn.Module):
         up: bool = False,
         plain: bool = False,
         noise: bool = True,
+        floor: float = 1e-8,
     ):
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain, self.up, self.plain, self.pad = 1 / math.sqrt(inputs * kernel * kernel), up, plain, kernel // 2
-        self.noise = noise and not plain
+        self.noise, self.floor = noise and not plain, floor
         if self.noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise_const", torch.randn(size, size))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, inputs, H, W) and styles (N, w_dim) -> (N, outputs, H', W'); plain ones have no norm, noise or ReLU."""
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(N, inputs, H, W) and styles (N, w_dim) -> (N, outputs, H', W'); plain ones have no norm, noise or ReLU.
+
+        ``noise`` (N or 1, 1, H', W') takes the place of the layer's own.
+        """
         style = self.affine(w)
         if self.plain:
             x = x * (style * self.gain)[:, :, None, None].to(x.dtype)
             return F.conv2d(x, self.weight.to(x.dtype), padding=self.pad) + self.bias[:, None, None].to(x.dtype)
-        norm = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).T + 1e-8)
+        norm = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).T + self.floor)
         x = x * style[:, :, None, None].to(x.dtype)
         weight = self.weight.to(x.dtype)
         if self.up:
@@ -97,5 +102,6 @@ class ModulatedConv(nn.Module):
             x = F.conv2d(x, weight, padding=self.pad)
         x = x * norm[:, :, None, None].to(x.dtype)
         if self.noise:
-            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
+            own = self.noise_const if noise is None else noise
+            x = x + (own * self.noise_strength).to(x.dtype)
         return activate(x + self.bias[:, None, None].to(x.dtype))
