@@ -4,8 +4,9 @@
 
 Makes the portraits of ``--count`` photos and ranks each among the embeddings of all photos of the folder
 (``identity_rank`` of scores.py): from the photo's camera, from 25 degrees to either side, and from the photo's camera
-without what is painted (``latent_alone``: what a style lives on). Prints one JSON document and writes a sheet (photo,
-portrait, latent alone, side view per person) into the git-ignored reports folder. Chance is 1 / folder for top-1.
+without what is painted (``latent_alone``: what a style lives on). Prints one JSON document and writes two sheets into
+the git-ignored reports folder: photo, portrait, latent alone and side views of each person, and the first ``TURNED``
+people at five yaws above the normals of their surface. Chance is 1 / folder for top-1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agile3d_cli.avatar.config import ApplyConfig, InvertConfig
 from agile3d_cli.avatar.invert import invert
 from agile3d_cli.avatar.latents import build_head, open_style
 from agile3d_cli.avatar.measure import embedding, photo_embedding
+from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.bundle import read_style
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.pipeline import load_face
@@ -36,6 +38,8 @@ from agile3d_cli.scores import identity_rank
 
 CELL = 256
 SIDE = np.deg2rad(25.0)
+TURNED, YAWS = 8, (-60.0, -30.0, 0.0, 30.0, 60.0)
+"""People on the sheet of yaws, and the yaws in degrees."""
 PHOTOS = Path(__file__).parents[1] / "../shared/assets/photos-london-smiling"
 """102 people of the Face Research Lab London Set, where it lies beside the repository."""
 
@@ -46,6 +50,29 @@ def _likeness(portraits: torch.Tensor, photos: torch.Tensor, own: list[int]) -> 
     rank = identity_rank(portraits, photos, numbers)
     distances = (portraits - photos[numbers]).norm(dim=1)
     return {"top1": rank.top1, "top5": rank.top5, "identity_median": float(distances.median())}
+
+
+def _turned(head: GeneratorHead) -> np.ndarray:
+    """The head at five yaws above its normals, (2 * CELL, 5 * CELL, 3) uint8."""
+    labels = torch.stack([camera.portrait_label(np.deg2rad(yaw), 0.0, camera.FOCAL * 0.62) for yaw in YAWS])
+    seen = head.render(labels, CELL, 1.0)
+    views = zip(labels, seen.depth, seen.alpha, strict=True)
+    normals = [_normals(label, depth[0], alpha[0]) for label, depth, alpha in views]
+    return np.concatenate([to_array(torch.cat(list(seen.image), 2)), to_array(torch.cat(normals, 2))])
+
+
+def _normals(label: torch.Tensor, depth: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Normals of a depth picture (S, S) as colours (3, S, S) in [-1, 1]: to the right, up, and towards the camera."""
+    size = len(depth)
+    origin, direction = camera.rays(label[None], size, size)
+    points = (origin[0] + direction[0] * depth.reshape(-1, 1)).reshape(size, size, 3)
+    right = F.pad(points[:, 2:] - points[:, :-2], (0, 0, 1, 1))
+    down = F.pad(points[2:] - points[:-2], (0, 0, 0, 0, 1, 1))
+    world = F.normalize(torch.linalg.cross(down, right), dim=-1)
+    matrix, _ = camera.split_label(label[None])
+    # The camera looks along its z, with y down.
+    own = world @ matrix[0, :3, :3] * torch.tensor([1.0, -1.0, -1.0])
+    return torch.where(alpha > 0.5, own.permute(2, 0, 1), torch.ones(3, 1, 1))
 
 
 def main() -> None:
@@ -66,7 +93,9 @@ def main() -> None:
     chosen = [round(k * (len(paths) - 1) / max(args.count - 1, 1)) for k in range(min(args.count, len(paths)))]
     photos = torch.cat([photo_embedding(load_face(path, config)[0]) for path in paths])
     found: dict[str, list[torch.Tensor]] = {"front": [], "side": [], "latent_alone": []}
-    rows, started, unseen = [], time.perf_counter(), 0
+    rows: list[np.ndarray] = []
+    turned: list[np.ndarray] = []
+    started, unseen = time.perf_counter(), 0
     for number in chosen:
         path = paths[number]
         face, _ = load_face(path, config)
@@ -85,11 +114,14 @@ def main() -> None:
             found[name].append(code if code is not None else torch.full((1, 128), 1e3))
         photo = F.interpolate(face.image[None], (CELL, CELL), mode="area")[0]
         rows.append(to_array(torch.cat([photo, views[0], plain, views[2], views[3]], 2)))
+        if len(turned) < TURNED:
+            turned.append(_turned(head))
         sys.stderr.write(f"{path.name}: distance {float((found['front'][-1] - photos[number]).norm()):.3f}\n")
     half = (len(rows) + 1) // 2
     rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
     saved = save_png(args.out / f"gallery-{Path(args.style).stem}.png", sheet)
+    save_png(args.out / f"gallery-{Path(args.style).stem}-turned.png", np.concatenate(turned))
     facts = {
         "photos": len(chosen),
         "gallery": len(photos),

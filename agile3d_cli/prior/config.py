@@ -92,5 +92,7 @@ class TrainConfig:
     tone_weight: float = 2.0
     """Of the squared error of colours, which minds large errors, such as hair of another colour."""
     density_weight: float = 0.4
+    torn_weight: float = 0.3
+    """Of the change of opacity between neighbouring points (total variation), which closes hair that was a sponge."""
     smooth_weight: float = 0.1
     seed: int = 0

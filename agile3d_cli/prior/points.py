@@ -30,6 +30,8 @@ BORDER = 2
 AROUND, BESIDE = 12, (2.3, 3.05)
 """Half of the rays that met nothing pass within so many pixels of the outline; their points lie so far from the camera,
 where the head is."""
+PAIRED, APART = 4, 0.006
+"""One in so many empty points gets a neighbour, this far away in world units: matter should seldom begin in between."""
 SKIN_OUT = 0.005
 """Colour is also asked this far in front of a hit, where a soft surface still counts."""
 
@@ -48,6 +50,8 @@ class PointBatch:
     """(B, S) 1 for points behind the hit, which are opaque; nothing is known of those in front."""
     empty: Tensor
     """(B, E, 3) empty points."""
+    beside: Tensor
+    """(B, E / PAIRED, 3) neighbours of every so many empty points, of which nothing else is known."""
     inside: Tensor
     """(B, I, 3) opaque points deep inside the head, without a colour."""
 
@@ -94,8 +98,10 @@ class HeadPoints:
         with torch.no_grad():
             warp = self._generator.deformation.to_canonical
             surface, empty = warp(surface, backward), warp(empty, backward)
+        paired = empty[:, ::PAIRED]
+        beside = paired + APART * F.normalize(torch.randn(paired.shape, generator=rng), dim=-1)
         inside = self._interior[torch.randint(len(self._interior), (len(subjects), points // 8), generator=rng)]
-        return PointBatch(self.z[subjects], surface, colour, solid, empty, inside)
+        return PointBatch(self.z[subjects], surface, colour, solid, empty, beside, inside)
 
     @torch.no_grad()
     def backward(self, subject: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import MINI, TrainConfig
-from agile3d_cli.prior.points import HeadPoints, PointBatch
+from agile3d_cli.prior.points import PAIRED, HeadPoints, PointBatch
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS = 240
@@ -41,19 +41,22 @@ def field_losses(
     generator: TriplaneGenerator, planes: Tensor, middle: Tensor, batch: PointBatch, config: TrainConfig
 ) -> dict[str, Tensor]:
     """``losses`` of planes (B, 3, C, S, S), whose difference to ``middle`` should be smooth."""
-    count = batch.surface.shape[1]
-    density, colour = generator.canonical_field(planes, torch.cat([batch.surface, batch.inside, batch.empty], 1))
+    asked = [batch.surface, batch.inside, batch.empty, batch.beside]
+    sizes = [points.shape[1] for points in asked]
+    density, colour = generator.canonical_field(planes, torch.cat(asked, 1))
     step = density * config.opaque_step
-    empty = count + batch.inside.shape[1]
-    solid = torch.cat([batch.solid, torch.ones_like(batch.inside[..., 0])], 1)
-    opaque = -torch.log(-torch.expm1(-step[:, :empty]) + 1e-6)
+    surface, inside, empty, beside = step.split(sizes, 1)
+    solid = torch.cat([batch.solid, torch.ones_like(inside)], 1)
+    opaque = -torch.log(-torch.expm1(-torch.cat([surface, inside], 1)) + 1e-6)
     opaque = (opaque * solid).sum() / solid.sum()
-    off, own = colour[:, :count] - batch.colour, planes - middle
+    torn = torch.exp(-empty[:, ::PAIRED]) - torch.exp(-beside)
+    off, own = colour[:, : sizes[0]] - batch.colour, planes - middle
     rough = torch.stack([own.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
     return {
         "colour": off.abs().mean(),
         "tone": config.tone_weight * off.square().mean(),
-        "density": config.density_weight * (opaque + step[:, empty:].clamp(max=20).mean()),
+        "density": config.density_weight * (opaque + empty.clamp(max=20).mean()),
+        "torn": config.torn_weight * torn.abs().mean(),
         "smooth": config.smooth_weight * rough,
     }
 

@@ -26,7 +26,7 @@ from agile3d_cli.models.config import (
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import DECISIVE, SOLID_FROM, decide, undecide
-from agile3d_cli.prior.points import HeadPoints
+from agile3d_cli.prior.points import APART, PAIRED, HeadPoints
 from agile3d_cli.prior.starts import starting_latents
 from agile3d_cli.prior.trainer import Trainer, losses
 from agile3d_cli.prior.traits import learn_traits
@@ -147,6 +147,14 @@ def test_small_features_are_shown_more_often(shards: Path) -> None:
     assert shares[1] > shares[0] + 0.03 and shares[2] > shares[1] + 0.03
     # What surrounds the spot is drawn with it; alone it would be the close half.
     assert shares[2] < 0.4
+
+
+def test_neighbours_lie_beside_empty_points(data: HeadPoints) -> None:
+    batch = data.batch([0, 1], 600, torch.Generator().manual_seed(0))
+    paired = batch.empty[:, ::PAIRED]
+    assert batch.beside.shape == paired.shape and paired.shape[1] > 100
+    away = (batch.beside - paired).norm(dim=-1)
+    torch.testing.assert_close(away, torch.full_like(away, APART))
 
 
 def test_no_shards_are_told(tmp_path: Path) -> None:
