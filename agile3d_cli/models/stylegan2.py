@@ -107,16 +107,20 @@ class StyleGAN2(nn.Module):
             ws: (N, num_ws, w_dim).
             noise: a map (N or 1, 1, h, w) for each convolution; their own without it.
         """
-        maps: Sequence[Tensor | None] = [None] * (self.config.num_ws - 1) if noise is None else noise
-        x, image, layer = self.const[None].expand(len(ws), -1, -1, -1), None, 0
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            for conv in block.convolutions:
-                x = conv(x, ws[:, layer], maps[layer])
-                layer += 1
-            image = added(image, block.output(x, ws[:, layer]))
-        assert image is not None
-        return image
+        return synthesis(self.const, [block for block in self.blocks if isinstance(block, Block)], ws, noise)
+
+
+def synthesis(const: Tensor, blocks: Sequence[Block], ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+    """``StyleGAN2.forward`` with given blocks, from 4 pixels up, on ``const`` (C, 4, 4)."""
+    maps: Sequence[Tensor | None] = [None] * ws.shape[1] if noise is None else noise
+    x, image, layer = const[None].expand(len(ws), -1, -1, -1), None, 0
+    for block in blocks:
+        for conv in block.convolutions:
+            x = conv(x, ws[:, layer], maps[layer])
+            layer += 1
+        image = added(image, block.output(x, ws[:, layer]))
+    assert image is not None
+    return image
 
 
 def added(image: Tensor | None, output: Tensor) -> Tensor:
