@@ -83,11 +83,12 @@ def test_pictures_and_depth(
     label = known["c_views"][view : view + 1]
     coarse, fine = known["u_coarse"][..., 0], known["u_fine"][None]
     shown = render_published(generator, known["ws"], label, coarse, fine, planes)
-    # Worst at the skin's steep step: 1.6e-4; the reference itself is up to 3.9e-4 from double precision there.
-    torch.testing.assert_close(shown.rendered[:, :3], known[f"image_raw_{view}"], rtol=0, atol=2e-4)
-    torch.testing.assert_close(shown.depth, known[f"image_depth_{view}"], rtol=0, atol=2e-4)
-    assert shown.image is not None
-    torch.testing.assert_close(shown.image, known[f"image_{view}"], rtol=0, atol=2e-4)
+    # Worst at the skin's steep step, where the rounding of convolutions shows: 1.6e-4 on a processor without 512-bit
+    # vectors, 2.5e-4 in 6 of 49,152 values on one with them; the reference itself is 3.9e-4 from double precision.
+    for found, name in ((shown.rendered[:, :3], "image_raw"), (shown.depth, "image_depth"), (shown.image, "image")):
+        assert found is not None
+        miss = (found - known[f"{name}_{view}"]).abs()
+        assert float(miss.max()) < 4e-4 and float((miss > 1e-4).float().mean()) < 2e-3
 
 
 @needs_golden
