@@ -37,6 +37,7 @@ from agile3d_cli.heads.subject import Subject, View
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.encoder import agreed
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.prior.subjects import latent
 
@@ -136,7 +137,8 @@ def _encoded(base: BaseModel, truth: Subject, z: np.ndarray, label: Tensor) -> T
     seen = landmarks_of(base, torch.from_numpy(z).float()[None], crop)
     shape = fit_shape(base.generator.deformation, seen, base.landmarks, crop)
     with torch.no_grad():
-        return torch.cat([shape.z, base.encoder(**pictures).mean], 1)
+        guess = base.encoder(**pictures)
+    return torch.cat([shape.z, agreed(guess, shape.z, base.generator.mapping).mean], 1)
 
 
 def compare(view: View, image: Tensor, alpha: Tensor, depth: Tensor, label: Tensor) -> dict[str, float]:

@@ -43,13 +43,14 @@ def fit_planes(generator: TriplaneGenerator, data: HeadPoints, number: int, conf
     rng = torch.Generator().manual_seed(number)
     with torch.no_grad():
         start = generator.backbone(generator.mapping.w_avg.expand(1, generator.config.num_ws, -1))
+        palette = generator.colours_of_parts(generator.mapping(data.z[number : number + 1]))
     planes = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([planes], lr=RATE, betas=(0.9, 0.99))
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
         batch = data.batch([number], config.points, rng)
-        loss = sum(field_losses(generator, planes, start, batch, config).values(), torch.zeros(()))
+        loss = sum(field_losses(generator, planes, palette, start, batch, config).values(), torch.zeros(()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -112,7 +113,7 @@ def main() -> None:
     for head in Heads(args.kit).unseen(args.subjects):
         z = torch.from_numpy(head.z).float()[None]
         own = generator.from_latent(z)
-        linear = Subject(ridge(known_of(generator, z)).reshape(1, *shape), own.backward)
+        linear = Subject(ridge(known_of(generator, z)).reshape(1, *shape), own.backward, own.palette)
         for name, subject in (("generator", own), ("ridge", linear)):
             made = GeneratorHead(generator, subject).render(head.labels, SIZE, 0.0)
             for v, (label, view) in enumerate(zip(head.labels, head.views, strict=True)):

@@ -146,6 +146,8 @@ class InvertConfig:
     """Pixels compared in one of them."""
     rays: int = 2048
     """Pixels compared in one step of the search."""
+    hold: int = 3
+    """Steps for which the same pixels are compared, with the surface where the first of them found it."""
     coarse: int = 28
     fine: int = 10
     """Samples along a ray: to find the surface, and to compare it."""

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.likeness import Shape, fit_shape
+from agile3d_cli.avatar.likeness import Shape, fit_shape, lead_of
 from agile3d_cli.avatar.photo import photo_pixels, zoomed
 from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.avatar.residual import paint_residual
 from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
-from agile3d_cli.models.encoder import Guess
+from agile3d_cli.models.encoder import Guess, agreed
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 Progress = Callable[[float], None]
@@ -71,7 +71,7 @@ class Latent:
         if self.paint is not None:
             broad = soften(self.paint, BROAD)
             paint = paint + min(1.0, 2 * identity) * broad + max(0.0, 2 * identity - 1) * (self.paint - broad)
-        return Subject(subject.planes, subject.backward, paint)
+        return replace(subject, paint=paint)
 
 
 def soften(planes: Tensor, width: float) -> Tensor:
@@ -100,7 +100,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
     rng = torch.Generator().manual_seed(config.seed)
     target = photo_pixels(face, wide, next(base.generator.parameters()))
     shape = _shape(face, base)
-    guess = first_guess(face, base, wide)
+    guess = first_guess(face, base, wide, shape)
     z = search_latent(base, shape, guess, target, config, rng, lambda share: progress(0.4 * share))
     with torch.no_grad():
         ws = base.generator.mapping(z, None)
@@ -118,7 +118,7 @@ def invert(face: AlignedFace, base: BaseModel, config: InvertConfig, wide: float
 
 
 @torch.no_grad()
-def first_guess(face: AlignedFace, base: BaseModel, wide: float) -> Guess:
+def first_guess(face: AlignedFace, base: BaseModel, wide: float, shape: Shape | None) -> Guess:
     """The encoder's guess of the coordinates beyond the shape; the prior, where there is no encoder."""
     like = next(base.generator.parameters())
     if base.encoder is None:
@@ -126,7 +126,8 @@ def first_guess(face: AlignedFace, base: BaseModel, wide: float) -> Guess:
         none = torch.zeros(1, config.z_dim - config.deformation.components).to(like)
         return Guess(none, torch.ones_like(none))
     crop, beyond, matte = (part[None].to(like) for part in (face.image, face.wide, face.matte))
-    return base.encoder(crop=(crop, zoomed(face.matte, wide)[None].to(like)), wide=(beyond, matte))
+    seen = base.encoder(crop=(crop, zoomed(face.matte, wide)[None].to(like)), wide=(beyond, matte))
+    return agreed(seen, lead_of(shape, base.generator), base.generator.mapping)
 
 
 def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:

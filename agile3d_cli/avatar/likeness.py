@@ -15,6 +15,7 @@ from torch import Tensor
 from agile3d_cli import camera
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import Deformation, look_up
+from agile3d_cli.models.generator import TriplaneGenerator
 
 NOISE = 0.006
 """Expected error of a landmark, crop fractions: decides landmarks against the prior on z."""
@@ -75,6 +76,13 @@ def fit_shape(deformation: Deformation, landmarks: Tensor, mean: Tensor, label: 
     nodes = deformation.focus.nodes(deformation.config.grid).to(mean)
     displacement = strength * SHARE * spread(moved, mean, nodes)
     return Shape(z, displacement[None], float(miss.square().sum(1).mean().sqrt()))
+
+
+def lead_of(shape: Shape | None, generator: TriplaneGenerator) -> Tensor:
+    """Leading coordinates of z (1, components); without a whole mesh of landmarks the head keeps its mean shape."""
+    like = next(generator.parameters())
+    lead = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z
+    return lead.to(like)
 
 
 def landmarks_of(base: BaseModel, z: Tensor, label: Tensor) -> Tensor:

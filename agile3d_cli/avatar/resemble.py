@@ -58,19 +58,21 @@ def resemble(
     with torch.no_grad():
         wanted = embed_faces(photo, five)
         planes = generator.backbone(ws)
-        traced = trace(generator, Subject(planes, backward), origin[0], direction[0])
+        palette = generator.colours_of_parts(ws)
+        traced = trace(generator, Subject(planes, backward, palette), origin[0], direction[0])
         covered = (traced.alpha > COVERED).nonzero()[:, 0]
         traced = traced[covered]
-        solid = _solid(densities_and_colours(generator, planes, traced)[0])
+        solid = _solid(densities_and_colours(generator, planes, palette, traced)[0])
     black = torch.zeros(SIZE * SIZE, 3).to(ws)
     seen = black[:, 0].index_copy(0, covered, traced.alpha).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
-    free = generator.config.w_dim - generator.config.choices.features
+    # What the latent stands for stays, and so do the shares of its choices: colours are the photo's already.
+    free = generator.config.w_dim - generator.config.choices.features - generator.config.traits.count
     start, kept = ws[..., :free], ws[..., free:]
     moved = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=config.identity_rate, betas=(0.9, 0.98))
     for step in range(config.identity_steps):
         planes = generator.backbone(torch.cat([start + moved, kept], -1))
-        density, colour = densities_and_colours(generator, planes, traced)
+        density, colour = densities_and_colours(generator, planes, palette, traced)
         shown = black.index_copy(0, covered, colour).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
         # What the head does not cover stays the photo's, so that only the head can make the difference.
         image = seen * shown + (1 - seen) * photo

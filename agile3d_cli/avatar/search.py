@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.likeness import Shape
+from agile3d_cli.avatar.likeness import Shape, lead_of
 from agile3d_cli.avatar.photo import Pixels
+from agile3d_cli.models.backbone import decided
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.encoder import Guess
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
@@ -49,10 +50,7 @@ def search_latent(
     progress: Progress,
 ) -> Tensor:
     """Latent (1, z_dim) by rendering loss; ``guess`` (1, z_dim - components) is where it starts and its prior."""
-    generator, device = base.generator, target.colour.device
-    # Without a whole mesh of landmarks the head keeps its mean shape.
-    lead = torch.zeros(1, generator.config.deformation.components) if shape is None else shape.z
-    lead = lead.to(device)
+    generator, lead = base.generator, lead_of(shape, base.generator)
     backward = None
     if generator.deforms:
         with torch.no_grad():
@@ -75,7 +73,8 @@ def search_latent(
         tried = [(*_descend(problem, starts[k, None], starts[k, None], config.try_steps, told), k) for k in nearest]
         z, _, best = min(tried, key=lambda row: row[1])
         centre = starts[best, None]
-    return torch.cat([lead, _descend(problem, z, centre, config.search_steps, told)[0]], 1)
+    found = torch.cat([lead, _descend(problem, z, centre, config.search_steps, told)[0]], 1)
+    return decided(found, generator.config.choices)
 
 
 def _starts(base: BaseModel, guess: Guess, lead: int) -> Tensor:
@@ -90,17 +89,18 @@ def _starts(base: BaseModel, guess: Guess, lead: int) -> Tensor:
 def _misfits(problem: _Problem, starts: Tensor) -> Tensor:
     """How badly each start fits the photo, (A,)."""
     picked = _draw(problem)[: problem.config.start_rays]
-    return torch.stack([_misfit(problem, start[None], picked) for start in starts])
+    subjects = (_subject(problem, start[None]) for start in starts)
+    return torch.stack([_misfit(problem, subject, _rays(problem, subject, picked)) for subject in subjects])
 
 
-def _misfit(problem: _Problem, z: Tensor, picked: Tensor) -> Tensor:
-    """Difference of colours and outlines at the picked pixels."""
+def _misfit(problem: _Problem, subject: Subject, rays: _Rays) -> Tensor:
+    """Difference of colours and outlines at the rays' pixels."""
     config, target = problem.config, problem.target
-    seen = _look(problem, z, picked)
-    alpha, weight = target.alpha[picked], target.weight[picked]
-    colour = seen.colour + (1 - seen.alpha)[:, None] * config.background
-    wanted = target.colour[picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
-    outline = config.outline * (weight * (seen.alpha - alpha).abs()).mean()
+    colour, covered = _look(problem, subject, rays)
+    alpha, weight = target.alpha[rays.picked], target.weight[rays.picked]
+    colour = colour + (1 - covered)[:, None] * config.background
+    wanted = target.colour[rays.picked] * alpha[:, None] + (1 - alpha)[:, None] * config.background
+    outline = config.outline * (weight * (covered - alpha).abs()).mean()
     return (weight * (colour - wanted).abs().mean(1)).mean() + outline
 
 
@@ -112,9 +112,12 @@ def _descend(
     z = z.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=config.search_rate, betas=(0.9, 0.99))
     losses: list[float] = []
-    for _ in range(steps):
+    for step in range(steps):
+        subject = _subject(problem, z)
+        if step % config.hold == 0:
+            rays = _rays(problem, subject, _draw(problem))
         far = ((z - centre) / problem.guess.deviation).square().sum()
-        loss = _misfit(problem, z, _draw(problem)) + config.prior * far
+        loss = _misfit(problem, subject, rays) + config.prior * far
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
@@ -129,29 +132,41 @@ def _draw(problem: _Problem) -> Tensor:
     return torch.randint(count, (problem.config.rays,), generator=problem.rng).to(problem.target.alpha.device)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the rendering shows at P pixels: colour (P, 3), multiplied by alpha (P,)."""
-
-    colour: Tensor
-    alpha: Tensor
-
-
-def _look(problem: _Problem, z: Tensor, picked: Tensor) -> _Seen:
-    """Renders picked pixels: a coarse pass finds the surface, gradients flow through the fine one."""
-    generator, config, rng = problem.generator, problem.config, problem.rng
+def _subject(problem: _Problem, z: Tensor) -> Subject:
+    generator = problem.generator
     ws = generator.mapping(torch.cat([problem.lead, z], 1), None)
-    subject = Subject(generator.backbone(ws), problem.backward)
+    return Subject(generator.backbone(ws), problem.backward, generator.colours_of_parts(ws))
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """Pixels that are compared, and where along their rays the head is."""
+
+    picked: Tensor
+    """(P,) numbers of pixels."""
+    depths: Tensor
+    """(1, P, fine)."""
+
+
+@torch.no_grad()
+def _rays(problem: _Problem, subject: Subject, picked: Tensor) -> _Rays:
+    """Finds the surface along the rays of picked pixels."""
+    config, settings = problem.config, problem.generator.config
     origin, direction = problem.target.origin[picked][None], problem.target.direction[picked][None]
-    settings = generator.config
-    jitter = torch.rand(1, len(picked), config.coarse, generator=rng).to(origin)
+    jitter = torch.rand(1, len(picked), config.coarse, generator=problem.rng).to(origin)
     coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
-    with torch.no_grad():
-        points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
-        density, _ = generator.field(subject, points)
-        jitter = torch.rand(1, len(picked), config.fine, generator=rng).to(origin)
-        depths = importance_depths(coarse, interval_weights(density.reshape(coarse.shape), coarse), config.fine, jitter)
+    points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
+    density, _ = problem.generator.field(subject, points)
+    jitter = torch.rand(1, len(picked), config.fine, generator=problem.rng).to(origin)
+    weights = interval_weights(density.reshape(coarse.shape), coarse)
+    return _Rays(picked, importance_depths(coarse, weights, config.fine, jitter))
+
+
+def _look(problem: _Problem, subject: Subject, rays: _Rays) -> tuple[Tensor, Tensor]:
+    """Colours (P, 3), multiplied by alpha, and alpha (P,) that the subject shows, with gradients."""
+    target, depths = problem.target, rays.depths
+    origin, direction = target.origin[rays.picked][None], target.direction[rays.picked][None]
     points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
-    density, features = generator.field(subject, points)
+    density, features = problem.generator.field(subject, points)
     pixels = composite(density.reshape(depths.shape), features.reshape(*depths.shape, -1)[..., :3], depths)
-    return _Seen(pixels.colour[0], pixels.alpha[0])
+    return pixels.colour[0], pixels.alpha[0]

@@ -30,9 +30,12 @@ class Traced:
     """(P, SAMPLES), sums to one where the head was met, zero elsewhere."""
     alpha: Tensor
     """(P,) how much of the pixel the head covers."""
+    tone: Tensor | None
+    """(P, SAMPLES, 3) what the subject's palette gives there (``Decoder.tone``), or None without a palette."""
 
     def __getitem__(self, index: Tensor) -> Traced:
-        return Traced(self.points[index], self.shares[index], self.alpha[index])
+        tone = None if self.tone is None else self.tone[index]
+        return Traced(self.points[index], self.shares[index], self.alpha[index], tone)
 
 
 @torch.no_grad()
@@ -60,20 +63,41 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
         points[picked] = generator.to_canonical(subject, chosen.reshape(1, -1, 3)).reshape(chosen.shape)
         shares[picked] = best / best.sum(1, keepdim=True).clamp(min=1e-6)
         alpha[picked] = weights.sum(1)
-    return Traced(points, shares, alpha)
+    tone = None
+    if subject.palette is not None:
+        raw = _raw(generator, subject.planes, points)
+        tone = generator.decoder.tone(raw, subject.palette).reshape(points.shape)
+    return Traced(points, shares, alpha, tone)
 
 
-def densities_and_colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> tuple[Tensor, Tensor]:
-    """Densities (P, SAMPLES) at the places, and colours (P, 3) in [0, 1] that planes (1, 3, C, S, S) give the pixels.
-
-    Colours are as if all were in front.
-    """
-    place = generator.deformation.focus.forward(traced.points.reshape(1, -1, 3).to(planes))
-    density, seen = generator.decoder(plane_features(planes, place, generator.config.plane_axes))
-    colour = seen[0, :, :3].reshape(*traced.points.shape[:2], 3)
-    return density.reshape(traced.shares.shape), (traced.shares[..., None].to(planes) * colour).sum(1)
+def densities_and_colours(
+    generator: TriplaneGenerator, planes: Tensor, palette: Tensor | None, traced: Traced
+) -> tuple[Tensor, Tensor]:
+    """Densities (P, SAMPLES) at the places, and colours (P, 3) in [0, 1] that planes (1, 3, C, S, S) and a palette
+    (1, parts, 3) of their own give the pixels."""
+    raw = _raw(generator, planes, traced.points)
+    tone = None if palette is None else generator.decoder.tone(raw, palette)
+    density = generator.decoder.density(raw[..., 0]).reshape(traced.shares.shape)
+    return density, _mixed(generator.decoder.colour(raw, tone), traced)
 
 
 def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
-    """The colours of ``densities_and_colours``."""
-    return densities_and_colours(generator, planes, traced)[1]
+    """Colours (P, 3) in [0, 1] of the pixels where planes (1, 3, C, S, S) are painted over the traced subject.
+
+    Colours are as if all were in front.
+    """
+    tone = None if traced.tone is None else traced.tone.reshape(1, -1, 3).to(planes)
+    return _mixed(generator.decoder.colour(_raw(generator, planes, traced.points), tone), traced)
+
+
+def _raw(generator: TriplaneGenerator, planes: Tensor, points: Tensor) -> Tensor:
+    """The decoder's raw outputs (1, P * SAMPLES, ...) at canonical points (P, SAMPLES, 3)."""
+    place = generator.deformation.focus.forward(points.reshape(1, -1, 3).to(planes))
+    raw: Tensor = generator.decoder.raw(plane_features(planes, place, generator.config.plane_axes))
+    return raw
+
+
+def _mixed(seen: Tensor, traced: Traced) -> Tensor:
+    """Pixels (P, 3) of colours (1, P * SAMPLES, F)."""
+    colour = seen[0, :, :3].reshape(*traced.points.shape[:2], 3)
+    return (traced.shares[..., None].to(seen) * colour).sum(1)

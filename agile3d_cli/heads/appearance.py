@@ -22,6 +22,10 @@ CLOTH_EDGE = 0.004
 """Width of the step from skin to cloth, world units."""
 BAND = 0.028
 """Width of a collar."""
+IRIS_CENTRES, IRIS_RADIUS = ((0.704, 0.703), (0.291, 0.291)), 0.114
+"""Where the irises of both eyes are in the kit's eye textures."""
+BARE, HAIRY, DRESSED = 0, 1, 2
+"""What ``SkinPainter.paint`` says of a place: skin, more painted hair than skin, clothes."""
 
 
 def skin_tone(tone: float, redness: float) -> np.ndarray:
@@ -83,8 +87,8 @@ class SkinPainter:
                 weight += share * amount
         return np.asarray(total / weight, np.float32)
 
-    def paint(self, uv: np.ndarray, mask: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Albedo (N, 3) and gloss (N,) at texture coordinates (N, 2) with the masks' weights there."""
+    def paint(self, uv: np.ndarray, mask: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Albedo (N, 3), gloss (N,) and what is shown (N,) at texture coordinates (N, 2) with the weights of masks."""
         p = self._p
         target = skin_tone(p.tone, p.redness)
         ratio = np.clip(sample(self._texture, uv) / self._mean, 0.02, 2.2)
@@ -99,19 +103,21 @@ class SkinPainter:
         form = mask[p.beard_form]
         rough = np.clip(form + 0.35 * noise * 4 * form * (1 - form), 0, 1)
         stubble = 0.3 * p.stubble * mask["full"] * (1 + 0.25 * noise) + p.beard * rough
-        colour = _blend(colour, hair * (0.75 + 0.12 * noise[:, None]), np.clip(stubble, 0, 0.93))
+        grown = np.clip(stubble, 0, 0.93)
+        colour = _blend(colour, hair * (0.75 + 0.12 * noise[:, None]), grown)
         cover = {"bald": 0.0, "buzz": 0.85}.get(p.hair_style, 0.8) * (p.headwear == "none" or 0.8)
         scalp = np.clip(1.5 * mask["scalp"] - 0.5, 0, 1)
         recede = mask["hairline"] * np.clip(2.2 * p.age * p.male - 0.6, 0, 1) if p.hair_style == "buzz" else 0.0
         shade = 0.75 if p.hair_style == "buzz" else 0.6
-        colour = _blend(colour, hair * (shade + 0.15 * noise[:, None]), np.clip(cover * scalp * (1 - recede), 0, 1))
+        covered = np.clip(cover * scalp * (1 - recede), 0, 1)
+        colour = _blend(colour, hair * (shade + 0.15 * noise[:, None]), covered)
         gloss = 0.035 * (1 - np.clip(stubble + scalp * cover, 0, 1)) + 0.03 * mask["lips"]
-        return self._dress(colour, gloss, mask)
+        worn, colour = self._dress(colour, mask)
+        shown = np.where(np.maximum(grown, covered) > 0.5, HAIRY, BARE)
+        return colour, gloss * (1 - worn), np.where(worn > 0.5, DRESSED, shown)
 
-    def _dress(
-        self, colour: np.ndarray, gloss: np.ndarray, mask: dict[str, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Clothes with one of three necklines."""
+    def _dress(self, colour: np.ndarray, mask: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Share (N,) of clothes with one of three necklines, and colours with them."""
         p = self._p
         under = mask["cloth"]
         if p.cloth_form == "v_neck":
@@ -120,7 +126,13 @@ class SkinPainter:
             under = under + BAND
         share = np.clip(under / CLOTH_EDGE + 0.5, 0, 1)
         band = (under < BAND) & (p.cloth_form == "collar")
-        return _blend(colour, p.cloth * np.where(band, 0.6, 1.0)[:, None], share), gloss * (1 - share)
+        return share, _blend(colour, p.cloth * np.where(band, 0.6, 1.0)[:, None], share)
+
+
+def iris(uv: np.ndarray) -> np.ndarray:
+    """Which texture coordinates (N, 2) of the eyes lie on an iris, (N,)."""
+    away = np.linalg.norm(uv[:, None] - np.array(IRIS_CENTRES), axis=2)
+    return away.min(1) < IRIS_RADIUS
 
 
 def _blend(base: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from agile3d_cli.errors import MissingError
 
@@ -71,6 +72,16 @@ class Kit:
             pixels = np.concatenate([pixels[..., :3] ** 2.2, pixels[..., 3:]], -1)
             self._textures[name] = pixels
         return self._textures[name]
+
+    def softened(self, name: str, width: float) -> np.ndarray:
+        """``texture`` with opacity filtered by a Gaussian of ``width`` texels, brought back to a largest of 1."""
+        key = f"{name}~{width}"
+        if key not in self._textures:
+            pixels = self.texture(name).copy()
+            opacity = gaussian_filter(pixels[..., 3], width)
+            pixels[..., 3] = opacity / opacity.max()
+            self._textures[key] = pixels
+        return self._textures[key]
 
 
 def sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:

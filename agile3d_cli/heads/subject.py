@@ -12,21 +12,26 @@ import numpy as np
 import torch
 
 from agile3d_cli import camera
-from agile3d_cli.heads.appearance import SkinPainter, eye_texture, hair_colours
+from agile3d_cli.heads.appearance import DRESSED, HAIRY, SkinPainter, eye_texture, hair_colours, iris, skin_tone
 from agile3d_cli.heads.glasses import frames
 from agile3d_cli.heads.headwear import HIDDEN, depth_under, shell
 from agile3d_cli.heads.kit import Kit, Part, sample
 from agile3d_cli.heads.masks import Masks
 from agile3d_cli.heads.parameters import BROWS, Parameters, parameters
+from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.heads.raycast import Scene
 from agile3d_cli.heads.template import Template
 
 OCCLUSION_RAYS = 16
 OCCLUSION_REACH = 0.25
 SHADOW_RAYS = 5
-ALPHA = {"hair": 0.35, "brows": 0.6}
+ALPHA = {"hair": 0.35, "brows": 0.36, "lashes": 0.5}
 """Opacity from which a texel of a piece counts as solid; 0.5 for the others."""
-PARTS = ("skin", "eyes", "brows", "lashes", "teeth", "hair", "glasses", "headwear")
+SOFT = {"brows": 7.0, "lashes": 8.0}
+"""Width of the filter over these pieces' opacity, texels: single hairs are thinner than anything that a small generator
+can hold, and were learnt as a broad black bar."""
+FULL_BROW = 0.6
+"""Softened opacity from which no skin shows between the hairs of a brow."""
 LASHES_SPREAD = 0.45
 """Lashes are shortened to a dark line: single hairs are thinner than anything a small generator can hold."""
 SHINE = {"eyes": (160.0, 0.6)}
@@ -79,9 +84,10 @@ class Subject:
         pieces.append(self._eyes())
         pieces.append(self._kit_piece("teeth", "teeth/teeth_base", self.kit.texture("teeth/teeth_base.png")))
         brow = f"eyebrow{BROWS[p.brow_style]:03d}"
-        pieces.append(self._kit_piece("brows", f"eyebrows/{brow}", self.kit.texture(f"eyebrows/{brow}.png")))
+        texture = self.kit.softened(f"eyebrows/{brow}.png", SOFT["brows"])
+        pieces.append(self._kit_piece("brows", f"eyebrows/{brow}", texture))
         if p.male < 0.6:
-            texture = self.kit.texture("eyelashes/eyelashes01.png")
+            texture = self.kit.softened("eyelashes/eyelashes01.png", SOFT["lashes"])
             pieces.append(self._kit_piece("lashes", "eyelashes/eyelashes01", texture, LASHES_SPREAD))
         if p.hair_style not in ("buzz", "bald") and p.headwear != "scarf":
             texture = self.kit.texture(f"hair/{p.hair_style}.png")
@@ -180,9 +186,9 @@ class Subject:
         origins, directions = origin[0].numpy(), direction[0].numpy()
         hits = self.scene.first_hits(origins, directions, self._opaque)
         seen = np.nonzero(hits.face >= 0)[0]
-        colour = self._shade(hits.face[seen], hits.barycentric[seen])
+        colour, shown = self._shade(hits.face[seen], hits.barycentric[seen])
         part = np.zeros(size * size, np.uint8)
-        part[seen] = 1 + np.array([PARTS.index(name) for name in self._names])[self.piece[hits.face[seen]]]
+        part[seen] = 1 + shown
         image, alpha = np.zeros((size * size, 3), np.float32), np.zeros(size * size, np.float32)
         image[seen], alpha[seen] = colour, 1
         shape = (size, size)
@@ -210,14 +216,15 @@ class Subject:
         window = (np.abs(x) < FACE_WINDOW) & (z > 0.1) & (y < arch)
         return (y < self.p.hair_bottom) | window
 
-    def _shade(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _shade(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (N, 3) and numbers of parts (N,) of hits."""
         p, w = self.p, weights[..., None]
         corners = self.faces[face]
         normal = (self.normals[corners] * w).sum(1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         occlusion = (self.occlusion[corners] * weights).sum(1)
         shadow = (self.shadow[corners] * weights).sum(1)
-        albedo, gloss = self._albedo(face, weights)
+        albedo, gloss, part = self._albedo(face, weights)
         is_skin = self.piece[face] == 0
         facing = normal @ p.light
         wrap = np.where(is_skin, 0.3, 0.15)
@@ -234,10 +241,11 @@ class Subject:
             mine = self.piece[face] == self._names.index(name)
             sheen[mine] = strength * facing[mine] ** exponent
         linear = p.brightness * (albedo * light + sheen[:, None])
-        return np.clip(linear, 0, 1) ** (1 / 2.2)
+        return np.clip(linear, 0, 1) ** (1 / 2.2), part
 
-    def _albedo(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _albedo(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         albedo, gloss = np.zeros((len(face), 3)), np.zeros(len(face))
+        part = np.array([PARTS.index(name) for name in self._names])[self.piece[face]]
         uv = (self.uvs[face] * weights[..., None]).sum(1)
         for number, piece in enumerate(self._pieces):
             mine = self.piece[face] == number
@@ -245,24 +253,30 @@ class Subject:
                 continue
             if piece.name == "skin":
                 mask = self.masks.at(self.faces[face[mine]], weights[mine])
-                albedo[mine], gloss[mine] = self._skin.paint(uv[mine], mask)
+                albedo[mine], gloss[mine], shown = self._skin.paint(uv[mine], mask)
+                named = {HAIRY: PARTS.index("painted_hair"), DRESSED: PARTS.index("cloth")}
+                part[mine] = np.select([shown == k for k in named], list(named.values()), part[mine])
                 continue
             if piece.texture is None:
                 worn = self.p.glasses_colour if piece.name == "glasses" else self.p.headwear_colour
                 albedo[mine], gloss[mine] = worn, 0.2 * (piece.name == "glasses")
                 continue
-            texel = sample(piece.texture, uv[mine])[:, :3]
+            texel = sample(piece.texture, uv[mine])
+            cover, texel = texel[:, 3:], texel[:, :3]
             if piece.name == "hair":
                 albedo[mine], gloss[mine] = hair_colours(texel, self._hair_mean, self.p.hair_colour), 0.05
             elif piece.name == "brows":
-                albedo[mine] = self.p.hair_colour * (0.9 - 0.55 * self.p.brow_darkness)
+                share = np.clip(cover / FULL_BROW, 0, 1)
+                brow = self.p.hair_colour * (0.9 - 0.55 * self.p.brow_darkness)
+                albedo[mine] = skin_tone(self.p.tone, self.p.redness) * (1 - share) + brow * share
             elif piece.name == "lashes":
                 albedo[mine] = 0.012
             elif piece.name == "eyes":
                 albedo[mine] = texel
+                part[mine] = np.where(iris(uv[mine]), PARTS.index("iris"), part[mine])
             else:
                 albedo[mine], gloss[mine] = texel * 0.9, 0.1
-        return albedo, gloss
+        return albedo, gloss, part
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ networks (skip outputs, no residual connections). Written from the papers.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from agile3d_cli.models.config import ChoicesConfig, GeneratorConfig
 from agile3d_cli.models.layers import Linear, ModulatedConv, activate, upsample
+
+DECIDED = 0.99
+"""Share of an option from which nothing of the others is seen."""
 
 
 class Mapping(nn.Module):
@@ -82,6 +86,28 @@ def chosen(z: Tensor, choices: ChoicesConfig) -> Tensor:
     switched = [torch.sigmoid(choices.sharpness * (z[:, i : i + 1] - threshold)) for i, threshold in choices.switches]
     crossed = [parts[group] * switched[switch] for group, switch in choices.crossed]
     return torch.cat(parts + switched + crossed, 1)
+
+
+def decided(z: Tensor, choices: ChoicesConfig) -> Tensor:
+    """z (N, z_dim) with every choice made: what is chosen now is chosen by a share of ``DECIDED`` or more.
+
+    Between two options lies what no head has, such as half a braid or the ghost of a pair of glasses.
+    """
+    z, margin = z.clone(), math.log(DECIDED / (1 - DECIDED)) / choices.sharpness
+    for start, bias in choices.groups:
+        group = z[:, start : start + len(bias)]
+        logits = group + z.new_tensor(bias)
+        # As many options may come near as there are.
+        apart = margin + math.log(len(bias)) / choices.sharpness
+        best, which = logits.max(1, keepdim=True)
+        second = logits.scatter(1, which, -math.inf).amax(1, keepdim=True)
+        raised = best + (apart - (best - second)).clamp(min=0) / 2
+        moved = torch.minimum(logits, raised - apart).scatter(1, which, raised)
+        z[:, start : start + len(bias)] = moved - z.new_tensor(bias)
+    for number, threshold in choices.switches:
+        away = z[:, number] - threshold
+        z[:, number] = threshold + torch.where(away > 0, away.clamp(min=margin), away.clamp(max=-margin))
+    return z
 
 
 class Block(nn.Module):

@@ -151,6 +151,11 @@ class GeneratorConfig:
     fine_samples: int = 48
     decoder_layers: int = 1
     """Hidden layers of the decoder."""
+    parts: int = 0
+    """Parts of a head (skin, hair, iris ...) that the decoder tells apart: each has one colour, which follows from the
+    traits, and the decoder's own colours are what a place differs from it. 0 is off."""
+    plain_parts: tuple[int, ...] = ()
+    """Numbers of the parts whose places differ in lightness alone, such as hair: shades of one colour."""
     mean_planes: bool = False
     """A learned set of planes added to what the backbone makes."""
     tinted: bool = False
@@ -173,6 +178,10 @@ class GeneratorConfig:
             raise ConfigError("The bank needs shares that exist.")
         if self.choices.features + self.traits.count >= self.w_dim:
             raise ConfigError("A style needs more coordinates than it has traits and shares.")
+        if self.parts and not self.traits.count:
+            raise ConfigError("The colours of parts follow from traits, of which there are none.")
+        if not all(0 <= part < self.parts for part in self.plain_parts):
+            raise ConfigError(f"plain_parts names parts of {self.parts}, not {self.plain_parts}.")
         if self.decoder_layers < 1:
             raise ConfigError(f"The decoder needs a hidden layer; decoder_layers is {self.decoder_layers}.")
         if self.plane_axes not in PLANE_AXES:
@@ -219,6 +228,7 @@ class GeneratorConfig:
         )
         values["traits"] = TraitsConfig(**data["traits"])
         values["bank"] = BankConfig(tuple(data["bank"]["shares"]), data["bank"]["size"])
+        values["plain_parts"] = tuple(data["plain_parts"])
         values["focus"] = FocusConfig(data["focus"]["strength"], tuple(data["focus"]["centre"]))
         deformation = dict(data["deformation"])
         deformation["expressions"] = tuple(tuple(pair) for pair in deformation["expressions"])

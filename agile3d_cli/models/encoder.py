@@ -1,8 +1,10 @@
 """Photo -> first guess of the latent, and how sure it is: where an inversion starts and what it is held to.
 
 Two experts look at one photo, one at the crop and one at the wider picture with the hair. Each tells a mean and a
-deviation for every coordinate of z beyond the shape, which landmarks give more exactly. Their guesses are combined as
-independent evidence under the standard normal prior, so any number of photos of one person could be.
+deviation for every coordinate of z beyond the shape, which landmarks give more exactly, and for every trait (colours
+and amounts), which is seen more directly than the coordinates that it follows from. Their guesses are combined as
+independent evidence under the standard normal prior, so any number of photos of one person could be; then the latent is
+taken that agrees best with both kinds of guess.
 
 Source: the experts read features of EfficientNet-Lite0 (``perceptual``), colours and the person mask; products of
 Gaussian experts after Hinton, "Products of Experts" (1999). AgileGAN3D (arXiv 2303.14297) trains its encoder from
@@ -20,6 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from agile3d_cli.models.backbone import Mapping
 from agile3d_cli.models.perceptual import features
 
 SIZE = 144
@@ -32,16 +35,23 @@ COLOURS = 12
 """Colours and mask over so many."""
 EVIDENCE = (40 + 112) * CELLS**2 + 4 * COLOURS**2
 VIEWS = ("crop", "wide")
+AGREEING = 40
+"""Steps of the search for the latent that agrees with coordinates and traits."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A normal distribution over the coordinates of z beyond the shape."""
+    """A normal distribution over numbers that are standard normal by themselves."""
 
     mean: Tensor
     """(N, D)."""
     deviation: Tensor
     """(N, D), at most about 1, which is knowing nothing."""
+
+    def split(self, count: int) -> tuple[Guess, Guess]:
+        """The first ``count`` numbers, and the others."""
+        means, deviations = self.mean.split([count, self.mean.shape[1] - count], 1), self.deviation
+        return Guess(means[0], deviations[:, :count]), Guess(means[1], deviations[:, count:])
 
 
 def evidence(picture: Tensor, matte: Tensor) -> Tensor:
@@ -98,6 +108,34 @@ def combined(guesses: list[Guess]) -> Guess:
     precision = sum((g.deviation**-2 - 1).clamp(min=0) for g in guesses) + torch.ones_like(guesses[0].mean)
     mean = sum(g.mean * g.deviation**-2 for g in guesses) / precision.clamp(min=1)
     return Guess(mean, precision**-0.5)
+
+
+def agreed(guess: Guess, lead: Tensor, mapping: Mapping) -> Guess:
+    """The coordinates of z beyond the shape that agree with what was guessed of them and of the traits.
+
+    Args:
+        guess: (N, D + traits), in this order.
+        lead: (N, components) the coordinates of the shape, on which traits such as age depend, too.
+        mapping: of the generator.
+
+    Returns:
+        (N, D), as sure of each coordinate as the guess.
+    """
+    own, traits = guess.split(mapping.config.z_dim - lead.shape[1])
+    z = own.mean.clone().requires_grad_(True)
+    with torch.enable_grad():
+        optimizer = torch.optim.LBFGS([z], max_iter=AGREEING, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            said = mapping.traits(mapping.entry(torch.cat([lead, z], 1))[0])
+            away = ((z - own.mean) / own.deviation).square().sum()
+            loss = away + ((said - traits.mean) / traits.deviation).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    return Guess(z.detach(), own.deviation)
 
 
 @cache

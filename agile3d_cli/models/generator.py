@@ -17,7 +17,7 @@ from agile3d_cli.models.backbone import Backbone, Mapping
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import Deformation
 from agile3d_cli.models.superresolution import Superresolution
-from agile3d_cli.models.triplane import Decoder, plane_features
+from agile3d_cli.models.triplane import Decoder, Palette, plane_features
 
 PAINT_FADES = (-0.1, 0.03)
 """Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
@@ -31,8 +31,11 @@ class Subject:
     """(N, 3, C, S, S)."""
     backward: Tensor | None
     """(N, 3, I, I, I) displacement into canonical space, or None where the generator has no deformation."""
+    palette: Tensor | None = None
+    """(N, parts, 3) colours of the head's parts, or None where the decoder does not tell them apart."""
     paint: Tensor | None = None
-    """(N, 3, C, S, S) planes that colours are read from instead, or None: what is painted moves no surface."""
+    """(N, 3, C, S, S) planes that colours are read from instead, or None: what is painted moves no surface and changes
+    no part into another."""
 
 
 class TriplaneGenerator(nn.Module):
@@ -45,6 +48,8 @@ class TriplaneGenerator(nn.Module):
         self.backbone = Backbone(config)
         self.decoder = Decoder(config)
         self.deformation = Deformation(config)
+        if config.parts:
+            self.palette = Palette(config)
         if config.superresolution.sizes:
             self.superresolution = Superresolution(config)
 
@@ -61,7 +66,11 @@ class TriplaneGenerator(nn.Module):
             weights: (N, components) shape and expression weights; needed when the generator deforms.
             displacement: (N or 1, 3, G, G, G) added to the forward field: a style's or a photo's own part.
         """
-        return Subject(self.backbone(ws), self.backward(weights, displacement))
+        return Subject(self.backbone(ws), self.backward(weights, displacement), self.colours_of_parts(ws))
+
+    def colours_of_parts(self, ws: Tensor) -> Tensor | None:
+        """``Subject.palette`` of styles (N, num_ws, w_dim)."""
+        return self.palette(ws) if self.config.parts else None
 
     def backward(self, weights: Tensor | None, displacement: Tensor | None = None) -> Tensor | None:
         """The displacement into canonical space of ``subject``."""
@@ -81,7 +90,7 @@ class TriplaneGenerator(nn.Module):
         if self.config.border:
             edge = 1 - 2 * self.config.border / self.config.plane_size
             inside = inside & (self.deformation.focus.forward(points).abs().amax(-1) < edge)
-        density, features = self.canonical_field(subject.planes, points, subject.paint)
+        density, features = self.canonical_field(subject.planes, points, subject.palette, subject.paint)
         return density * inside, features
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:
@@ -90,14 +99,18 @@ class TriplaneGenerator(nn.Module):
             return points
         return self.deformation.to_canonical(points, subject.backward)
 
-    def canonical_field(self, planes: Tensor, points: Tensor, paint: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def canonical_field(
+        self, planes: Tensor, points: Tensor, palette: Tensor | None = None, paint: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """``field`` at points already in the planes' space."""
         normalised = self.deformation.focus.forward(points)
-        density, features = self.decoder(plane_features(planes, normalised, self.config.plane_axes))
+        raw = self.decoder.raw(plane_features(planes, normalised, self.config.plane_axes))
+        tone = None if palette is None else self.decoder.tone(raw, palette)
+        features = self.decoder.colour(raw, tone)
         if paint is not None:
-            painted = self.decoder(plane_features(paint, normalised, self.config.plane_axes))[1]
-            features = torch.lerp(features, painted, front_share(points))
-        return density, features
+            over = self.decoder.raw(plane_features(paint, normalised, self.config.plane_axes))
+            features = torch.lerp(features, self.decoder.colour(over, tone), front_share(points))
+        return self.decoder.density(raw[..., 0]), features
 
     def from_latent(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Subject:
         """Subjects of latents (N, z_dim)."""

@@ -15,6 +15,8 @@ from agile3d_cli.models.layers import Linear
 
 AXES = {"xy_xz_zx": ((0, 1), (0, 2), (2, 0)), "xy_xz_zy": ((0, 1), (0, 2), (2, 1))}
 """Which coordinates run along a plane's columns and rows."""
+DARKEST = 0.01
+"""A part's colour keeps this far from black and white, so that a place can differ from it."""
 TABLE_POINTS = 4096
 """From so many points on, a look-up without gradients is worth a table of texels."""
 
@@ -72,23 +74,64 @@ def _cell(normalised: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return cell.int(), place - cell
 
 
-class Decoder(nn.Module):
-    """Features (..., C) to density (...,) per world unit and colour features (..., F) in (0, 1)."""
+class Palette(nn.Module):
+    """Styles to the colours of a head's parts."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
+        last = config.w_dim - config.choices.features
+        self._traits = slice(last - config.traits.count, last)
+        self.layer = Linear(config.traits.count, 3 * config.parts)
+
+    def forward(self, ws: Tensor) -> Tensor:
+        """ws (N, num_ws, w_dim) -> (N, parts, 3) RGB, mostly in [0, 1]."""
+        colours: Tensor = self.layer(self.traits_of(ws))
+        return colours.unflatten(1, (-1, 3))
+
+    def traits_of(self, ws: Tensor) -> Tensor:
+        """The part of ws that colours follow from, (N, traits)."""
+        return ws[:, -1, self._traits]
+
+
+class Decoder(nn.Module):
+    """Features (..., C) to density (...,) per world unit and colour features (..., F) in (0, 1).
+
+    Where it tells parts apart, a place's colour is that of its part, see ``Palette``, and what the place adds to it.
+    """
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.colours, self._plain = config.feature_channels, list(config.plain_parts)
         self.hidden = Linear(config.plane_channels, config.decoder_hidden)
         width = config.decoder_hidden
         self.more = nn.ModuleList(Linear(width, width) for _ in range(config.decoder_layers - 1))
-        self.output = Linear(config.decoder_hidden, 1 + config.feature_channels)
+        self.output = Linear(config.decoder_hidden, 1 + config.feature_channels + config.parts)
         self.density_gain = config.density_gain
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, palette: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features (N, P, C), palettes (N, parts, 3) -> density (N, P) and colours (N, P, F)."""
         raw = self.raw(features)
-        return self.density(raw[..., 0]), torch.sigmoid(raw[..., 1:]) * 1.002 - 0.001
+        return self.density(raw[..., 0]), self.colour(raw, None if palette is None else self.tone(raw, palette))
+
+    def colour(self, raw: Tensor, tone: Tensor | None) -> Tensor:
+        """Colour features (..., F) of ``raw``, on top of what ``tone`` gave."""
+        own = raw[..., 1 : 1 + self.colours]
+        return torch.sigmoid(own if tone is None else own + tone) * 1.002 - 0.001
+
+    def tone(self, raw: Tensor, palette: Tensor) -> Tensor:
+        """The palette's colours (N, parts, 3) at ``raw`` places (N, P, ...), before squashing, (N, P, 3).
+
+        What places of plain parts would add beside lightness is taken off here, so that paint can still add it.
+        """
+        shares = raw[..., 1 + self.colours :].softmax(-1)
+        tone = torch.logit(torch.einsum("npk,nkc->npc", shares, palette), DARKEST)
+        if self._plain:
+            own = raw[..., 1:4]
+            tone = tone - shares[..., self._plain].sum(-1, keepdim=True) * (own - own.mean(-1, keepdim=True))
+        return tone
 
     def raw(self, features: Tensor) -> Tensor:
-        """Before the squashing functions, (..., 1 + F)."""
+        """Before the squashing functions: density, F colours, the parts' logits, (..., 1 + F + parts)."""
         x = F.softplus(self.hidden(features))
         for layer in self.more:
             x = F.softplus(layer(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agile3d_cli.heads.parameters import CHOICES, EXPRESSION_RANGE, GLASSES, MIRROR, SWITCHES, Z_DIM, index
+from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.heads.template import FULL_SHAPES
 from agile3d_cli.heads.traits import COUNT
 from agile3d_cli.models.config import (
@@ -28,6 +29,9 @@ def _shares(name: str) -> range:
     first = sum(OPTIONS[: GROUPS.index(name)])
     return range(first, first + OPTIONS[GROUPS.index(name)])
 
+
+PLAIN = ("brows", "hair", "glasses", "headwear", "painted_hair", "cloth")
+"""Parts of one colour, to which a place only adds light and shadow."""
 
 MINI = GeneratorConfig(
     z_dim=Z_DIM,
@@ -61,6 +65,8 @@ MINI = GeneratorConfig(
         sharpness=40.0,
     ),
     traits=TraitsConfig(COUNT),
+    parts=len(PARTS),
+    plain_parts=tuple(PARTS.index(name) for name in PLAIN),
     bank=BankConfig(shares=(*_shares("hair_style"), *_shares("headwear")[1:], GLASSES_SHARE, *CROSSED), size=48),
     focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
     deformation=DeformationConfig(shapes=FULL_SHAPES, expressions=EXPRESSION_RANGE, grid=24, inverse_grid=40),
@@ -92,6 +98,8 @@ class TrainConfig:
     tone_weight: float = 2.0
     """Of the squared error of colours, which minds large errors, such as hair of another colour."""
     density_weight: float = 0.4
+    part_weight: float = 0.1
+    """Of the likelihood of the parts that places are of."""
     torn_weight: float = 0.3
     """Of the change of opacity between neighbouring points (total variation), which closes hair that was a sponge."""
     smooth_weight: float = 0.1

@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agile3d_cli import camera
-from agile3d_cli.models.encoder import VIEWS, Encoder, Expert, Guess, combined, evidence
+from agile3d_cli.models.backbone import Mapping
+from agile3d_cli.models.checkpoints import load_base
+from agile3d_cli.models.encoder import VIEWS, Encoder, Expert, Guess, agreed, combined, evidence
 from agile3d_cli.prior.config import MINI
 from agile3d_cli.prior.points import CLOSE_VIEWS
 
@@ -77,10 +80,10 @@ def portraits(labels: Tensor) -> dict[str, list[int]]:
     return {"crop": [k for k in chosen if k < CLOSE_VIEWS], "wide": [k for k in chosen if k >= CLOSE_VIEWS]}
 
 
-def look(heads: Path, seen: Path, config: EncodeConfig) -> None:
-    """Evidence of every shard, one file each; what exists is kept."""
+def look(heads: Path, seen: Path, config: EncodeConfig, part: int = 0, parts: int = 1) -> None:
+    """Evidence of every ``parts``-th shard from ``part`` on, one file each; what exists is kept."""
     seen.mkdir(parents=True, exist_ok=True)
-    for shard in sorted(heads.glob("heads-*.safetensors")):
+    for shard in sorted(heads.glob("heads-*.safetensors"))[part::parts]:
         target = seen / shard.name
         if target.exists():
             continue
@@ -97,7 +100,9 @@ def look(heads: Path, seen: Path, config: EncodeConfig) -> None:
                     owners[view].append(subject)
         tensors = {view: torch.cat(rows[view]) for view in VIEWS}
         tensors |= {f"{view}.owner": torch.tensor(owners[view]) for view in VIEWS}
-        save_file(tensors | {"z": stored["z"]}, target)
+        temporary = target.with_suffix(".part")
+        save_file(tensors | {"z": stored["z"]}, temporary)
+        os.replace(temporary, target)
         log.info("looked at %s", shard.name)
 
 
@@ -162,19 +167,26 @@ def explained(guess: Guess, z: Tensor) -> Tensor:
     return 1 - (guess.mean - z).square().mean(0) / z.var(0, unbiased=False)
 
 
-def make_encoder(seen: Path) -> tuple[Encoder, Tensor]:
-    """Both experts, and the share of each coordinate (D,) that they explain together of the subjects held out."""
+def make_encoder(seen: Path, mapping: Mapping) -> tuple[Encoder, dict[str, Tensor]]:
+    """Both experts, and what they explain together of the subjects held out: the share of each coordinate and trait,
+    and that of each coordinate and trait of the latent that agrees with both."""
     shape = MINI.deformation.components
-    encoder = Encoder(MINI.z_dim - shape)
+    encoder = Encoder(MINI.z_dim - shape + MINI.traits.count)
     apart: list[Seen] = []
     for view in VIEWS:
         rows, z = gathered(seen, view)
-        encoder.experts[view] = fit_expert(rows, z[:, shape:])
+        wanted = torch.cat([z[:, shape:], mapping.traits(mapping.entry(z)[0])], 1)
+        encoder.experts[view] = fit_expert(rows, wanted)
         apart.append(rows)
     both = [s for s in range(len(z) - HELD_OUT, len(z)) if all(rows.count[s] for rows in apart)]
     firsts = [rows.rows[rows.first[both]].float() for rows in apart]
     guess = combined([encoder.experts[view](first) for view, first in zip(VIEWS, firsts, strict=True)])
-    return encoder.eval(), explained(guess, z[both, shape:])
+    latent = torch.cat([z[both, :shape], agreed(guess, z[both, :shape], mapping).mean], 1)
+    again = torch.cat([latent[:, shape:], mapping.traits(mapping.entry(latent)[0])], 1)
+    return encoder.eval(), {
+        "guess": explained(guess, wanted[both]),
+        "agreed": explained(Guess(again, torch.ones_like(again)), wanted[both]),
+    }
 
 
 def main() -> None:
@@ -183,18 +195,23 @@ def main() -> None:
     parser.add_argument("--heads", type=Path, required=True, help="folder of prior.subjects' shards")
     parser.add_argument("--seen", type=Path, default=Path("runs/seen"), help="folder for what was looked at")
     parser.add_argument("--out", type=Path, required=True, help="folder of mini_encoder.safetensors")
+    parser.add_argument("--model", default="mini", help="name or file of the generator that says what traits are")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--look", metavar="I/N", help="only look, at every N-th shard from the I-th on")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     config = EncodeConfig()
     with torch.inference_mode():
-        look(args.heads, args.seen, config)
+        look(args.heads, args.seen, config, *(map(int, args.look.split("/")) if args.look else ()))
+    if args.look:
+        return
     with torch.no_grad():
-        encoder, shares = make_encoder(args.seen)
+        encoder, shares = make_encoder(args.seen, load_base(args.model).generator.mapping)
     tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
     save_file(tensors, args.out / "mini_encoder.safetensors", {"agile3d": json.dumps({"training": asdict(config)})})
-    sys.stdout.write(json.dumps({"explained": [round(float(s), 3) for s in shares]}) + "\n")
+    told = {name: [round(float(share), 3) for share in values] for name, values in shares.items()}
+    sys.stdout.write(json.dumps({"explained": told}) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ costs dozens, and speckles never form.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.models.generator import TriplaneGenerator
 
 CLOSE_VIEWS = 5
 """The first views of a subject fill the picture with the face; half of the solid points come from them."""
 BEHIND = 0.012
 """Depth of the opaque shell behind a hit, world units."""
-FEATURES = (2, 3, 4, 5, 7)
-"""Part labels of the small things that make a face (``heads.subject.PARTS``); their regions are drawn alike often."""
+FEATURES = tuple(1 + PARTS.index(name) for name in ("eyes", "iris", "brows", "lashes", "teeth", "glasses"))
+"""Part labels of the small things that make a face; their regions are drawn alike often."""
 BORDER = 2
 """Pixels around a part that are drawn with it."""
 AROUND, BESIDE = 12, (2.3, 3.05)
@@ -46,6 +48,8 @@ class PointBatch:
     """(B, S, 3) near first hits, mostly behind them."""
     colour: Tensor
     """(B, S, 3) of the hits, in [0, 1]."""
+    part: Tensor
+    """(B, S) numbers of the parts of ``PARTS`` that were hit."""
     solid: Tensor
     """(B, S) 1 for points behind the hit, which are opaque; nothing is known of those in front."""
     empty: Tensor
@@ -54,6 +58,10 @@ class PointBatch:
     """(B, E / PAIRED, 3) neighbours of every so many empty points, of which nothing else is known."""
     inside: Tensor
     """(B, I, 3) opaque points deep inside the head, without a colour."""
+
+    def to(self, device: torch.device) -> PointBatch:
+        """The same points there."""
+        return PointBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 class HeadPoints:
@@ -70,7 +78,12 @@ class HeadPoints:
         self._pixels = [row for s in shards for row in s["pixels"]]
         self._depth = [row for s in shards for row in s["depth"]]
         self._parts = [row for s in shards for row in s["part"]]
-        self._generator, self._interior, self._features = generator, interior, features
+        # Points are made on the CPU, wherever the generator learns.
+        self._deformation, self._interior, self._features = (
+            copy.deepcopy(generator.deformation).cpu(),
+            interior,
+            features,
+        )
         self._backward: dict[int, Tensor] = {}
         self.train = len(self.z) - held_out
         self.size = self._pixels[0].shape[1]
@@ -93,24 +106,22 @@ class HeadPoints:
     def batch(self, subjects: list[int], points: int, rng: torch.Generator) -> PointBatch:
         """Points of the given subjects."""
         rows = [self._subject_points(i, points, rng) for i in subjects]
-        surface, solid, empty, colour = (torch.stack(column) for column in zip(*rows, strict=True))
+        surface, solid, empty, colour, part = (torch.stack(column) for column in zip(*rows, strict=True))
         backward = torch.stack([self.backward(i) for i in subjects]).float()
         with torch.no_grad():
-            warp = self._generator.deformation.to_canonical
+            warp = self._deformation.to_canonical
             surface, empty = warp(surface, backward), warp(empty, backward)
         paired = empty[:, ::PAIRED]
         beside = paired + APART * F.normalize(torch.randn(paired.shape, generator=rng), dim=-1)
         inside = self._interior[torch.randint(len(self._interior), (len(subjects), points // 8), generator=rng)]
-        return PointBatch(self.z[subjects], surface, colour, solid, empty, beside, inside)
+        return PointBatch(self.z[subjects], surface, colour, part, solid, empty, beside, inside)
 
     @torch.no_grad()
     def backward(self, subject: int) -> Tensor:
         """The subject's displacement into canonical space (3, I, I, I), half precision, kept once made."""
         if subject not in self._backward:
-            weights = self._generator.deformation.weights(self.z[subject : subject + 1])
-            field = self._generator.backward(weights)
-            assert field is not None
-            self._backward[subject] = field[0].half()
+            weights = self._deformation.weights(self.z[subject : subject + 1])
+            self._backward[subject] = self._deformation.invert(self._deformation.displacement(weights))[0].half()
         return self._backward[subject]
 
     def _subject_points(self, subject: int, points: int, rng: torch.Generator) -> tuple[Tensor, ...]:
@@ -140,7 +151,8 @@ class HeadPoints:
         along[near_misses:] = 2.1 + 1.2 * along[near_misses:]
         empty = torch.cat([front, origin + direction * along])
         colour = pixels.reshape(-1, 4)[picks, :3].float() / 255
-        return surface, solid, empty, colour
+        part = self._parts[subject].reshape(-1)[picks].long() - 1
+        return surface, solid, empty, colour, part
 
     def _region(self, subject: int, part: int) -> Tensor:
         """Where a part is in the close views, (CLOSE_VIEWS, S * S), and what is next to it: brows and lashes drawn
@@ -157,8 +169,17 @@ class HeadPoints:
 
 def _grown(mask: Tensor, reach: int) -> Tensor:
     """Where a mask (V, S, S) is set within ``reach`` pixels along rows and columns."""
-    wide = F.max_pool2d(mask.float(), (1, 2 * reach + 1), 1, (0, reach))
-    return F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0)) > 0
+    grown = mask.clone()
+    for along in (1, 2):
+        left = reach
+        while left:
+            # Shifts of what has grown already leave no gap, at a border neither, up to one more than it has grown.
+            step = min(left, reach - left + 1)
+            before, length = grown.clone(), grown.shape[along] - step
+            grown.narrow(along, step, length).logical_or_(before.narrow(along, 0, length))
+            grown.narrow(along, 0, length).logical_or_(before.narrow(along, step, length))
+            left -= step
+    return grown
 
 
 def _draw(mask: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from agile3d_cli.prior.decide import decide
 from agile3d_cli.prior.landmarks import mean_head_landmarks
 from agile3d_cli.prior.starts import starting_latents
 from agile3d_cli.prior.trainer import averaged
+from agile3d_cli.prior.traits import name_hues
 
 log = logging.getLogger("agile3d.prior")
 NOTES = (
@@ -38,6 +39,7 @@ def publish(kit: Path, state: Path, out: Path) -> Path:
     """Writes the model file and returns its path."""
     generator = averaged(state)
     decide(generator.decoder, TrainConfig.opaque_step)
+    name_hues(generator, TrainConfig.seed)
     generator.mapping.w_avg.copy_(mean_style(generator, 4096))
     landmarks = torch.from_numpy(mean_head_landmarks(build_template(), Kit(kit))).float()
     with safe_open(state, "pt") as stored:

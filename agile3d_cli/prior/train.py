@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from agile3d_cli.device import choose_device
 from agile3d_cli.heads.correspondence import anchors, solve_grids, without_folds
 from agile3d_cli.heads.interior import interior_points
 from agile3d_cli.heads.kit import Kit
@@ -26,7 +27,7 @@ from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import undecide
 from agile3d_cli.prior.points import HeadPoints
 from agile3d_cli.prior.trainer import STATE, Trainer
-from agile3d_cli.prior.traits import learn_traits
+from agile3d_cli.prior.traits import learn_traits, start_palette
 
 log = logging.getLogger("agile3d.prior")
 INTERIOR = 30000
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="wall-clock budget of this run")
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="length of the whole training")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where to learn: cpu, cuda or mps; the run can go on elsewhere")
     parser.add_argument("--start", help="model name or file whose weights a new run begins with")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates; below 1 with --start")
     args = parser.parse_args()
@@ -80,7 +82,8 @@ def main() -> None:
         undecide(generator.decoder, config.opaque_step)
     elif not (args.out / STATE).exists():
         learn_traits(generator.mapping, config.seed)
-    trainer = Trainer(generator, config, args.out)
+        start_palette(generator, config.seed)
+    trainer = Trainer(generator.to(choose_device(args.device)), config, args.out)
     trainer.load()
     interior = torch.from_numpy(interior_points(build_template(), INTERIOR)).float()
     trainer.run(HeadPoints(args.heads, trainer.generator, interior, features=config.features), args.minutes)

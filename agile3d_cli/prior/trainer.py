@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.points import PAIRED, HeadPoints, PointBatch
 
@@ -30,29 +32,41 @@ STATE = "state.safetensors"
 
 def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig) -> dict[str, Tensor]:
     """Colour, density and smoothness terms of one batch."""
-    # The convolutions in bfloat16, where that is quick; planes, decoder and losses stay in single precision.
+    # The convolutions in bfloat16 on an accelerator (processors are slower in it, some twenty times); planes, decoder
+    # and losses stay in single precision.
     device = batch.z.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=_quick_bfloat16(device)):
-        planes = generator.backbone(generator.mapping(batch.z))
-    return field_losses(generator, planes, generator.backbone.mean_planes, batch, config)
+    with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        ws = generator.mapping(batch.z)
+        planes = generator.backbone(ws)
+    palette = generator.colours_of_parts(ws.float())
+    return field_losses(generator, planes, palette, generator.backbone.mean_planes, batch, config)
 
 
 def field_losses(
-    generator: TriplaneGenerator, planes: Tensor, middle: Tensor, batch: PointBatch, config: TrainConfig
+    generator: TriplaneGenerator,
+    planes: Tensor,
+    palette: Tensor | None,
+    middle: Tensor,
+    batch: PointBatch,
+    config: TrainConfig,
 ) -> dict[str, Tensor]:
-    """``losses`` of planes (B, 3, C, S, S), whose difference to ``middle`` should be smooth."""
+    """``losses`` of planes (B, 3, C, S, S), whose difference to ``middle`` should be smooth, and their palette."""
     asked = [batch.surface, batch.inside, batch.empty, batch.beside]
     sizes = [points.shape[1] for points in asked]
-    density, colour = generator.canonical_field(planes, torch.cat(asked, 1))
-    step = density * config.opaque_step
+    decoder, place = generator.decoder, generator.deformation.focus.forward(torch.cat(asked, 1))
+    raw = decoder.raw(plane_features(planes, place, generator.config.plane_axes))
+    hit = raw[:, : sizes[0]]
+    colour = decoder.colour(hit, None if palette is None else decoder.tone(hit, palette))
+    step = decoder.density(raw[..., 0]) * config.opaque_step
     surface, inside, empty, beside = step.split(sizes, 1)
     solid = torch.cat([batch.solid, torch.ones_like(inside)], 1)
     opaque = -torch.log(-torch.expm1(-torch.cat([surface, inside], 1)) + 1e-6)
     opaque = (opaque * solid).sum() / solid.sum()
     torn = torch.exp(-empty[:, ::PAIRED]) - torch.exp(-beside)
-    off, own = colour[:, : sizes[0]] - batch.colour, planes - middle
+    off, own = colour - batch.colour, planes - middle
     rough = torch.stack([own.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
-    return {
+    terms = {} if palette is None else {"part": config.part_weight * _unlikely(hit, decoder.colours, batch.part)}
+    return terms | {
         "colour": off.abs().mean(),
         "tone": config.tone_weight * off.square().mean(),
         "density": config.density_weight * (opaque + empty.clamp(max=20).mean()),
@@ -61,9 +75,9 @@ def field_losses(
     }
 
 
-def _quick_bfloat16(device: str) -> bool:
-    """On a CPU without 512-bit vectors bfloat16 convolutions take twenty times as long; with them, a fifth less."""
-    return device != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+def _unlikely(raw: Tensor, colours: int, part: Tensor) -> Tensor:
+    """Mean surprise at the parts (B, S) of places where the decoder said ``raw`` (B, S, ...)."""
+    return F.cross_entropy(raw[..., 1 + colours :].flatten(0, 1), part.flatten())
 
 
 class Trainer:
@@ -71,12 +85,14 @@ class Trainer:
 
     def __init__(self, generator: TriplaneGenerator, config: TrainConfig, out: Path):
         self.generator, self.config, self.out, self.step = generator, config, out, 0
+        self.device = next(generator.parameters()).device
         if generator.config.traits.count:
             # Learnt from far more latents than there are pictures.
             generator.mapping.traits.requires_grad_(False)
         mean = [generator.backbone.mean_planes]
         bank = [generator.backbone.bank] if generator.config.bank.shares else []
         bank += list(generator.backbone.tint.parameters()) if generator.config.tinted else []
+        bank += list(generator.palette.parameters()) if generator.config.parts else []
         decoder = list(generator.decoder.parameters())
         known = {id(p) for p in mean + bank + decoder}
         rest = [p for p in generator.parameters() if id(p) not in known and p.requires_grad]
@@ -87,7 +103,7 @@ class Trainer:
             (bank, config.bank_rate),
         )
         groups = [{"params": p, "base": r, "lr": r} for p, r in rates if p]
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
         self.average = {name: p.detach().clone() for name, p in generator.named_parameters()}
         self.rng = torch.Generator().manual_seed(config.seed)
 
@@ -99,7 +115,7 @@ class Trainer:
         stopped: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
         while self.step < self.config.steps and time.monotonic() - start < 60 * minutes and not stopped:
-            terms = self._update(next(batches))
+            terms = self._update(next(batches).to(self.device))
             recent.append([float(t.detach()) for t in terms.values()])
             if self.step % 200 == 0:
                 means = " ".join(f"{n} {v:.4f}" for n, v in zip(terms, np.mean(recent, 0), strict=True))
@@ -121,14 +137,14 @@ class Trainer:
             group["lr"] = share * group["base"]
         terms = losses(self.generator, batch, c)
         self.optimizer.zero_grad()
-        sum(terms.values(), torch.zeros(())).backward()
+        torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         decay = min(c.average, self.step / (self.step + 10))
         with torch.no_grad():
-            for name, p in self.generator.named_parameters():
-                self.average[name].lerp_(p, 1 - decay)
+            named = dict(self.generator.named_parameters())
+            torch._foreach_lerp_([self.average[name] for name in named], list(named.values()), 1 - decay)
         return terms
 
     @torch.no_grad()
@@ -138,7 +154,7 @@ class Trainer:
         self._write(self.average)
         rng = torch.Generator().manual_seed(1)
         numbers = list(range(data.train, len(data)))[:24]
-        terms = losses(self.generator, data.batch(numbers, 1024, rng), self.config)
+        terms = losses(self.generator, data.batch(numbers, 1024, rng).to(self.device), self.config)
         self._write(kept)
         return float(terms["colour"])
 
@@ -165,7 +181,7 @@ class Trainer:
         path = self.out / STATE
         if not path.exists():
             return
-        tensors = load_file(path)
+        tensors = load_file(path, str(self.device))
         self.generator.load_state_dict(_strip(tensors, "model."))
         self.average = _strip(tensors, "average.")
         state: dict[int, dict[str, Tensor]] = {}
@@ -174,7 +190,7 @@ class Trainer:
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step = int(next(iter(state.values()))["step"]) if state else 0
-        self.rng.set_state(tensors["rng"])
+        self.rng.set_state(tensors["rng"].cpu())
         log.info("resumed at step %d", self.step)
 
 

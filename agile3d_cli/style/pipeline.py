@@ -25,7 +25,6 @@ from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, to_array, write_whole
 from agile3d_cli.licenses import LicenseNote, join_notes
 from agile3d_cli.models.checkpoints import BaseModel, load_base
-from agile3d_cli.models.generator import Subject
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import make_pairs
@@ -163,7 +162,7 @@ def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
         ws = generator.mapping(z)
         subject = generator.subject(ws, weights, moved)
-        head = GeneratorHead(generator, Subject(subject.planes, subject.backward, painter.backbone(ws)))
+        head = GeneratorHead(generator, replace(subject, paint=painter.backbone(ws)))
         labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
         views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
     return torch.cat(views)

@@ -96,7 +96,8 @@ def _trace_all(
         subject = generator.subject(generator.mapping(z, _condition(generator, label)), weights, moved)
         origin, direction = camera.rays(label, size, size)
         found = trace(generator, subject, origin[0], direction[0])
-        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half()))
+        tone = None if found.tone is None else found.tone.half()
+        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), tone))
         progress("surfaces", (k + 1) / len(pairs))
     return rows
 

@@ -20,7 +20,7 @@ from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.template import face_template
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_tensors, load_base
-from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig
+from agile3d_cli.models.config import DeformationConfig, FocusConfig, GeneratorConfig, TraitsConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.models.triplane import plane_features
@@ -44,6 +44,8 @@ CONFIG = GeneratorConfig(
     coarse_samples=64,
     fine_samples=64,
     mean_planes=True,
+    traits=TraitsConfig(2, 8),
+    parts=2,
     focus=FocusConfig(strength=2.0, centre=(0.0, 0.0, 0.1)),
     deformation=DeformationConfig(shapes=2, expressions=((1.0, -0.5),), grid=12, inverse_grid=16),
 )
@@ -156,12 +158,15 @@ def _plant(generator: TriplaneGenerator) -> None:
     """Fits mean planes and decoder to the ellipsoid, coloured in waves; the latent's paint stays faint."""
     with torch.no_grad():
         generator.backbone.mean_planes.normal_(0, 0.1)
+        generator.palette.layer.weight.mul_(0.1)
+        generator.palette.layer.bias.fill_(0.5)
         for block in generator.backbone.blocks:
             block.output.weight.mul_(0.15)
             if hasattr(block, "conv0"):
                 block.conv0.noise_const.zero_()
             block.conv1.noise_const.zero_()
-        own = generator.backbone(generator.mapping(torch.zeros(1, CONFIG.z_dim))) - generator.backbone.mean_planes
+        ws = generator.mapping(torch.zeros(1, CONFIG.z_dim))
+        own, palette = generator.backbone(ws) - generator.backbone.mean_planes, generator.colours_of_parts(ws)
     trained = [generator.backbone.mean_planes, *generator.decoder.parameters()]
     optimizer = torch.optim.Adam(trained, lr=0.02)
     rng = torch.Generator().manual_seed(0)
@@ -172,10 +177,11 @@ def _plant(generator: TriplaneGenerator) -> None:
         points = torch.cat([near, around])
         inside = ((points - torch.tensor(CENTRE)) / torch.tensor(RADII)).norm(dim=1) < 1
         place = generator.deformation.focus.forward(points[None])
-        raw = generator.decoder.raw(plane_features(generator.backbone.mean_planes + own, place, CONFIG.plane_axes))[0]
+        raw = generator.decoder.raw(plane_features(generator.backbone.mean_planes + own, place, CONFIG.plane_axes))
+        colour = generator.decoder.colour(raw, generator.decoder.tone(raw, palette))[0]
         wanted = 0.5 + 0.3 * torch.sin(14 * points + torch.tensor([0.0, 2.0, 4.0]))
-        loss = F.binary_cross_entropy_with_logits(5 * raw[:, 0], inside.float())
-        loss = loss + (torch.sigmoid(raw[:, 1:]) - wanted)[inside].abs().mean()
+        loss = F.binary_cross_entropy_with_logits(5 * raw[0, :, 0], inside.float())
+        loss = loss + (colour - wanted)[inside].abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

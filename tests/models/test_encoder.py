@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from agile3d_cli.models.encoder import EVIDENCE, Encoder, Guess, combined, evidence, shipped_encoder
+from agile3d_cli.models.backbone import Mapping
+from agile3d_cli.models.config import GeneratorConfig, TraitsConfig
+from agile3d_cli.models.encoder import EVIDENCE, Encoder, Guess, agreed, combined, evidence, shipped_encoder
 from agile3d_cli.prior.encode import HELD_OUT, Seen, disturb, explained, fit_expert
 
 
@@ -27,6 +30,31 @@ def test_who_knows_nothing_changes_nothing() -> None:
     sure, ignorant = Guess(torch.tensor([[0.7]]), torch.tensor([[0.2]])), Guess(torch.zeros(1, 1), torch.ones(1, 1))
     torch.testing.assert_close(combined([sure, ignorant]).mean, sure.mean)
     torch.testing.assert_close(combined([sure, ignorant]).deviation, sure.deviation)
+
+
+@pytest.fixture
+def mapping() -> Mapping:
+    """Six coordinates, the first two of the shape, and three traits that are curved functions of all of them."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        z_dim=6, w_dim=8, label_dim=0, normalize_z=False, plane_size=16, traits=TraitsConfig(3, 16)
+    )
+    return Mapping(config).requires_grad_(False)
+
+
+def test_the_latent_agrees_with_the_traits_where_they_are_known(mapping: Mapping) -> None:
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    traits = mapping.traits(z)
+    for sure in (0.03, 1e3):
+        mean = torch.cat([torch.zeros(2, 4), traits], 1)
+        deviation = torch.cat([torch.ones(2, 4), torch.full((2, 3), sure)], 1)
+        found = agreed(Guess(mean, deviation), z[:, :2], mapping)
+        miss = (mapping.traits(torch.cat([z[:, :2], found.mean], 1)) - traits).abs()
+        if sure < 1:
+            assert float(miss.max()) < 0.05 and float(found.mean.abs().max()) > 0.1
+        else:
+            assert float(found.mean.abs().max()) < 1e-3
+        assert torch.equal(found.deviation, torch.ones(2, 4)) and not found.mean.requires_grad
 
 
 def test_the_background_is_not_looked_at() -> None:

@@ -11,7 +11,7 @@ import torch
 from agile3d_cli import camera
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.errors import ConfigError, MissingError, RefusedError
-from agile3d_cli.models.backbone import Mapping, chosen
+from agile3d_cli.models.backbone import DECIDED, Mapping, chosen, decided
 from agile3d_cli.models.checkpoints import architecture, generator_tensors, load_base
 from agile3d_cli.models.config import (
     EG3D_FFHQ_512,
@@ -25,6 +25,7 @@ from agile3d_cli.models.config import (
 )
 from agile3d_cli.models.generator import PAINT_FADES, Subject, TriplaneGenerator, front_share, mean_style
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
+from agile3d_cli.models.triplane import DARKEST, plane_features
 from agile3d_cli.prior.config import MINI
 
 MICRO = GeneratorConfig(
@@ -44,6 +45,7 @@ MICRO = GeneratorConfig(
     focus=FocusConfig(strength=3.0, centre=(0.0, 0.0, 0.15)),
     deformation=DeformationConfig(shapes=2, expressions=((0.5, -1.0),), grid=8, inverse_grid=10),
 )
+PARTED = dataclasses.replace(MICRO, traits=TraitsConfig(3, 4), parts=3)
 CONDITIONED = dataclasses.replace(
     MICRO, label_dim=25, normalize_z=True, mean_planes=False, deformation=DeformationConfig()
 )
@@ -132,7 +134,7 @@ def test_paint_colours_without_moving_surfaces() -> None:
     generator = made(MICRO)
     plain = generator.from_latent(torch.zeros(1, 6))
     other = torch.randn(plain.planes.shape, generator=torch.Generator().manual_seed(7))
-    density, colour = generator.field(Subject(plain.planes, plain.backward, other), points())
+    density, colour = generator.field(Subject(plain.planes, plain.backward, paint=other), points())
     before, own = generator.field(plain, points())
     assert torch.equal(density, before)
     # In front the paint's colours, behind the subject's own, and both in turn between.
@@ -142,6 +144,59 @@ def test_paint_colours_without_moving_surfaces() -> None:
     ahead, behind = share[0, :, 0] == 1, share[0, :, 0] == 0
     assert torch.equal(colour[:, ahead], painted[:, ahead]) and torch.equal(colour[:, behind], own[:, behind])
     torch.testing.assert_close(colour, own + share * (painted - own))
+
+
+def test_paint_changes_no_part_into_another() -> None:
+    generator = made(PARTED)
+    plain = generator.from_latent(torch.randn(1, 6, generator=torch.Generator().manual_seed(2)))
+    assert plain.palette is not None
+    other = torch.randn(plain.planes.shape, generator=torch.Generator().manual_seed(7))
+    place = generator.deformation.focus.forward(points())
+    own, over = (generator.decoder.raw(plane_features(p, place, PARTED.plane_axes)) for p in (plain.planes, other))
+    tone = generator.decoder.tone(own, plain.palette)
+    found = generator.canonical_field(plain.planes, points(), plain.palette, other)[1]
+    ahead = (front_share(points()) == 1)[0, :, 0]
+    assert ahead.any()
+    torch.testing.assert_close(found[:, ahead], generator.decoder.colour(over, tone)[:, ahead])
+    assert not torch.allclose(generator.decoder.tone(over, plain.palette), tone, atol=0.1)
+
+
+def test_a_place_has_the_colour_of_its_part() -> None:
+    generator = made(PARTED)
+    palette = torch.tensor([[[0.2, 0.4, 0.6], [0.9, 0.5, 0.1], [0.0, 1.0, 0.5]]])
+    raw = torch.zeros(1, 4, 7)
+    raw[0, :3, 4:] = 100 * torch.eye(3)
+    colour = generator.decoder.colour(raw, generator.decoder.tone(raw, palette))[0]
+    wanted = torch.cat([palette[0], palette[0].mean(0, keepdim=True)]).clamp(DARKEST, 1 - DARKEST)
+    torch.testing.assert_close(colour, 1.002 * wanted - 0.001)
+    # What a place adds goes on top.
+    raw[..., 1:4] = 0.7
+    brighter = generator.decoder.colour(raw, generator.decoder.tone(raw, palette))[0]
+    assert (brighter > colour).all()
+
+
+def test_places_of_plain_parts_differ_in_lightness_alone() -> None:
+    plain = made(dataclasses.replace(PARTED, plain_parts=(1,)))
+    palette = torch.full((1, 3, 3), 0.5)
+    raw = torch.zeros(1, 2, 7)
+    raw[..., 1:4] = torch.tensor([0.9, 0.3, -0.3])
+    raw[0, 0, 5], raw[0, 1, 6] = 100, 100
+    tone = plain.decoder.tone(raw, palette)
+    colour = plain.decoder.colour(raw, tone)[0]
+    torch.testing.assert_close(colour[0], 1.002 * torch.sigmoid(torch.full((3,), 0.3)) - 0.001)
+    torch.testing.assert_close(colour[1], 1.002 * torch.sigmoid(raw[0, 1, 1:4]) - 0.001)
+    # Paint still adds colours there.
+    over = raw.clone()
+    over[..., 1:4] += torch.tensor([0.0, 0.0, 1.0])
+    bluer = plain.decoder.colour(over, tone)[0]
+    assert float((bluer - colour)[:, 2].min()) > 0.2 and torch.equal(bluer[:, :2], colour[:, :2])
+
+
+def test_parts_need_traits() -> None:
+    with pytest.raises(ConfigError, match="traits"):
+        dataclasses.replace(MICRO, parts=3)
+    with pytest.raises(ConfigError, match="plain_parts"):
+        dataclasses.replace(PARTED, plain_parts=(3,))
 
 
 def test_paint_fades_from_the_face_to_the_back() -> None:
@@ -287,6 +342,26 @@ def test_choosing_coordinates_become_shares() -> None:
     torch.testing.assert_close(found[:, 3:], found[:, :2] * found[:, 2:3])
     # The style ends with them.
     assert torch.equal(made(CHOOSING).mapping(z)[:, 0, -5:], found) and found.shape[1] == 5
+
+
+def test_deciding_keeps_what_is_chosen_and_ends_the_doubt() -> None:
+    choices = CHOOSING.choices
+    z = 0.2 * torch.randn(400, CHOOSING.z_dim, generator=torch.Generator().manual_seed(4))
+    before, after = chosen(z, choices), chosen(decided(z, choices), choices)
+    options = sum(len(bias) for _, bias in choices.groups)
+    switches = slice(options, options + len(choices.switches))
+    start = 0
+    for _, bias in choices.groups:
+        group = slice(start, start + len(bias))
+        assert torch.equal(before[:, group].argmax(1), after[:, group].argmax(1))
+        assert float(after[:, group].amax(1).min()) > DECIDED - 1e-4
+        start += len(bias)
+    assert torch.equal(before[:, switches] > 0.5, after[:, switches] > 0.5)
+    assert float((after[:, switches] - 0.5).abs().min()) > DECIDED - 0.5 - 1e-4
+    # What was decided already stays, and so does all that chooses nothing.
+    torch.testing.assert_close(decided(decided(z, choices), choices), decided(z, choices))
+    free = [k for k in range(CHOOSING.z_dim) if k not in (3, 4, 5)]
+    assert torch.equal(decided(z, choices)[:, free], z[:, free]) and not torch.equal(decided(z, choices), z)
 
 
 def test_traits_stand_in_every_style_before_the_shares() -> None:
