@@ -120,10 +120,12 @@ def test_new_style_learns_with_the_template_there(environment: Environment, micr
     exemplars.mkdir()
     for picture in sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.png"))[:5]:
         shutil.copy(picture, exemplars)
+    (exemplars / "notes.txt").touch()
     program = tmp_path / "small.py"
     program.write_text(SMALL, encoding="utf-8")
     words = ("new-style", exemplars, "--name", "mine", "--stylizer", "mystyle", "--base", micro_file)
     said = environment.run_json("python", program, *words, "--output", tmp_path / "out", "--quiet")
+    assert len(said["notes"]) == 1 and "notes.txt" in said["notes"][0]
     bundle = read_style(Path(said["bundle"]))
     assert bundle.stylizer == {"name": "mystyle", "version": "0.1.0", "config": {"strength": 1.0}}
     assert "agile3d-mystyle, code" in [note.item for note in bundle.licenses]
