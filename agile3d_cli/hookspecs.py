@@ -12,6 +12,8 @@ and implements hooks in that module, which imports nothing heavy::
     @hookimpl
     def agile3d_stylizers():
         return [StylizerDescription(name="mystyle", ...)]
+
+``docs/write-a-stylizer.md`` walks through a whole package.
 """
 
 from __future__ import annotations

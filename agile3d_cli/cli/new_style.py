@@ -55,7 +55,8 @@ def new_style(
     from agile3d_cli.style.pipeline import learn_style
 
     with session.progress(config.name) as progress:
-        result = learn_style(exemplars, output or OUTPUT_FOLDER / f"{config.name}-style", config, progress)
+        place = output or OUTPUT_FOLDER / f"{config.name}-style"
+        result = learn_style(exemplars, place, config, progress, session.note)
     installed = install_file(Path(result.bundle), "style", replace=True).path if install else None
     facts = plain(result)
     text = "\n".join(f"{key}: {facts[key]}" for key in ("bundle", "preview", "report") if facts.get(key))

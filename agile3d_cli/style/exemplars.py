@@ -1,14 +1,17 @@
 """Folder -> checked exemplar set: first stage of the flow exemplars -> style.
 
-In: a folder of pictures. Out: pictures at the portrait framing with the hash and size of each file.
+In: a folder of pictures. Out: pictures at the portrait framing with the hash and size of each file, and a sentence
+about everything in the folder that was left out or had to be guessed.
 Source: AgileGAN3D (arXiv 2303.14297), about 20 unpaired exemplars a style.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +19,19 @@ from agile3d_cli.errors import PhotoError
 from agile3d_cli.face.align import align_face
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.estimators import find_faces
+from agile3d_cli.face.warp import scale, warp
 from agile3d_cli.image import read_photo
 from agile3d_cli.safefile import file_sha256
+from agile3d_cli.style.layout import middle_square, usual_crop
+from agile3d_cli.style.remarks import MANY, Remarks
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-FEWEST = 5
-"""Fewer pictures than this do not show what a style has in common."""
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+TERMS = "LICENSE.txt"
+"""The one other file that belongs into the folder: the terms of the pictures."""
+SMALLEST = 32
+"""Pictures with a smaller side than this show nothing, pixels."""
+MANY_SIZE = 256
+"""Side at which more than ``MANY`` pictures are kept, so that memory suffices, pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class ExemplarSet:
 
     exemplars: tuple[Exemplar, ...]
     notes: tuple[str, ...]
-    """Sentences about pictures that were left out."""
+    """Sentences about what was left out, and about what was guessed."""
 
     @property
     def images(self) -> list[Tensor]:
@@ -57,32 +67,30 @@ class ExemplarSet:
 def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
     """Reads, aligns and checks the pictures of a folder, in the order of their names.
 
+    A picture without a face that is found is cut like the others of its size where those agree, else it is taken as
+    framed already. What cannot be used is left out with a note; one usable picture is enough.
+
     Args:
         folder: pictures of the style.
         framing: ``BaseModel.framing`` of the generator the style is learnt for.
 
     Raises:
-        PhotoError: too few of the pictures show a face.
+        PhotoError: none of the files can be used.
     """
-    config = FaceConfig(matte=False, template=framing)
-    kept, notes = [], []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")):
-        try:
-            pixels = read_photo(path)
-        except PhotoError as error:
-            notes.append(f"{path.name} was left out: {error}")
-            continue
-        faces = find_faces(pixels, config)
-        if not faces:
-            notes.append(f"{path.name} was left out: no face was found in it.")
-            continue
-        image = align_face(pixels, faces[0], config).image
-        kept.append(Exemplar(path, image, file_sha256(path), (pixels.shape[1], pixels.shape[0])))
-    if len(kept) < FEWEST:
+    remarks = Remarks()
+    paths = _pictures(folder, remarks)
+    config = FaceConfig(size=MANY_SIZE if len(paths) > MANY else FaceConfig.size, matte=False, template=framing)
+    found = _look_for_faces(paths, config, remarks)
+    if not found:
         raise PhotoError(
-            f"{folder} holds {len(kept)} pictures with a face; a style needs at least {FEWEST}, about 20 are good."
+            f"{folder} holds no picture that a style can be learnt from; put about 20 PNG or JPEG pictures of faces "
+            f"into it. {remarks.summary()}".strip()
         )
-    return ExemplarSet(tuple(kept), tuple(notes))
+    kept = []
+    for one in found:
+        image = one.image if one.image is not None else _without_face(one, found, config, remarks)
+        kept.append(Exemplar(one.path, image, file_sha256(one.path), one.size))
+    return ExemplarSet(tuple(kept), tuple(remarks.sentences()))
 
 
 def as_batch(exemplars: ExemplarSet, size: int) -> Tensor:
@@ -92,3 +100,65 @@ def as_batch(exemplars: ExemplarSet, size: int) -> Tensor:
         for image in exemplars.images
     ]
     return torch.cat(rows)
+
+
+def _pictures(folder: Path, remarks: Remarks) -> list[Path]:
+    """Files that may be pictures by their names; the rest goes to the remarks."""
+    pictures = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            remarks.hidden.append(path.name)
+        elif path.is_dir():
+            remarks.folders.append(path.name)
+        elif path.suffix.lower() in SUFFIXES:
+            pictures.append(path)
+        elif path.name != TERMS:
+            remarks.others.append(path.name)
+    return pictures
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A usable picture, and what was found in it."""
+
+    path: Path
+    size: tuple[int, int]
+    image: Tensor | None = None
+    crop: np.ndarray | None = None
+    """The largest face at the portrait framing, and its similarity; None without a face."""
+
+
+def _look_for_faces(paths: list[Path], config: FaceConfig, remarks: Remarks) -> list[_Found]:
+    found: list[_Found] = []
+    first_with: dict[str, str] = {}
+    for path in paths:
+        try:
+            pixels = read_photo(path)
+        except PhotoError as error:
+            remarks.left_out(path.name, str(error))
+            continue
+        height, width = pixels.shape[:2]
+        same = first_with.setdefault(_digest(pixels), path.name)
+        if min(width, height) < SMALLEST:
+            remarks.left_out(path.name, f"it has {width} x {height} pixels; {SMALLEST} a side are the least.")
+        elif same != path.name:
+            remarks.left_out(path.name, f"it is the same picture as {same}.")
+        else:
+            faces = find_faces(pixels, config)
+            face = align_face(pixels, faces[0], config) if faces else None
+            remarks.picture(path, pixels, len(faces))
+            found.append(_Found(path, (width, height), *((face.image, face.crop) if face else ())))
+    return found
+
+
+def _without_face(one: _Found, found: list[_Found], config: FaceConfig, remarks: Remarks) -> Tensor:
+    """The portrait (3, S, S) of a picture without a face, not enlarged."""
+    crop = usual_crop([other.crop for other in found if other.crop is not None and other.size == one.size])
+    (remarks.faceless if crop is None else remarks.alike).append(one.path.name)
+    crop = middle_square(one.size) if crop is None else crop
+    return warp(read_photo(one.path), crop, max(SMALLEST, min(round(scale(crop)), config.size))) / 127.5 - 1
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """Tells pictures apart, whatever file format they are in."""
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()

@@ -9,7 +9,7 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import make_pairs
 from agile3d_cli.style.config import PRESET_WORK, NewStyleConfig, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
-from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
+from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import TRUNCATION, GeneratorFaces
 from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
@@ -53,15 +53,30 @@ class StyleResult:
     seconds: Mapping[str, float]
     stopped: str
     """"length": the planned steps were done."""
+    notes: tuple[str, ...] = ()
+    """What there is to say about the pictures, see ``ExemplarSet.notes``."""
 
 
-def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress: Progress) -> StyleResult:
+def learn_style(
+    exemplars: Path,
+    output: Path,
+    config: NewStyleConfig,
+    progress: Progress,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> StyleResult:
     """Learns a style from a folder of pictures and writes it to ``output``.
 
     An interrupted run leaves its work in ``output/.work``; with ``config.resume`` the next one goes on from there.
 
+    Args:
+        exemplars: the folder.
+        output: where bundle, preview and report go.
+        config: settings.
+        progress: told how far the work is.
+        note: told each of the result's notes before the long work begins.
+
     Raises:
-        PhotoError: too few usable pictures.
+        PhotoError: no usable picture.
         MissingError: no such stylizer or base model.
         OutputError: the folder cannot be written.
     """
@@ -71,6 +86,8 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
     settings = TransferConfig(steps=preset.steps, seed=config.seed)
     base = load_base(config.base, choose_device(config.device))
     pictures = read_exemplars(exemplars, base.framing)
+    for sentence in pictures.notes:
+        note(sentence)
     _start(work, config, settings, base, pictures)
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
@@ -103,7 +120,8 @@ def learn_style(exemplars: Path, output: Path, config: NewStyleConfig, progress:
     clock.lap("bundle")
     preview = save_png(output / "preview.png", _sheet(people))
     report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, pictures.notes)
-    return StyleResult(config.name, path, preview, report, _measured(scores), clock.seconds, "length")
+    measured = _measured(scores)
+    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", pictures.notes)
 
 
 class _Clock:
@@ -175,7 +193,7 @@ def _sheet(people: torch.Tensor) -> np.ndarray:
 
 def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
     """Terms of the exemplars: the line ``SPDX-License-Identifier: MIT`` in a LICENSE.txt beside them, else unknown."""
-    told = folder / "LICENSE.txt"
+    told = folder / TERMS
     text = told.read_text(encoding="utf-8", errors="replace") if told.is_file() else ""
     found = re.search(r"SPDX-License-Identifier:\s*(\S+)", text)
     source = re.search(r"Origin:\s*(.+)", text)

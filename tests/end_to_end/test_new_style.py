@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from agile3d_cli import camera
@@ -191,11 +193,15 @@ def test_exemplars_to_style_and_on_to_a_portrait(
 ) -> None:
     folder = exemplar_folder(tmp_path)
     config = NewStyleConfig("tinted", stylizer="tint", base="micro")
-    whole = learn_style(folder, tmp_path / "whole", config, silent)
+    (folder / "notes.txt").touch()
+    told: list[str] = []
+    whole = learn_style(folder, tmp_path / "whole", config, silent, told.append)
     bundle = read_style(whole.bundle)
     assert bundle.base.sha256 == micro.reference.sha256 and bundle.training["pairs"] == 20
     assert len(bundle.exemplars) == 5 and bundle.stylizer["name"] == "tint" and bundle.preview is not None
     assert whole.preview.is_file() and whole.report.is_file() and whole.stopped == "length"
+    assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
+    assert json.loads(whole.report.read_text())["notes"] == told
 
     def stop_at(stage: str, share: float) -> None:
         if stage == "transfer" and share > 0.7:
@@ -242,8 +248,10 @@ def test_work_on_other_pictures_is_not_taken_up(
         return len(made)
 
     assert [learn_until_transfer(), learn_until_transfer()] == [2, 2]
-    first, second = sorted(folder.glob("*.png"))[:2]
-    shutil.copy(first, second)
+    first, *_ = sorted(folder.glob("*.png"))
+    with Image.open(first) as picture:
+        mirrored = ImageOps.mirror(picture)
+    mirrored.save(first)
     assert learn_until_transfer() == 4
 
 

@@ -1,0 +1,293 @@
+"""Stylizers compared on the same exemplars and faces: how near, how faithful, how varied, how quick?
+
+    python -m benchmarks.stylizers [--exemplars FOLDER ...] [--photos FOLDER] [--stylizer NAME ...] [--count 24]
+
+Each folder is split into exemplars that the installed stylizers are fitted to, and exemplars that are held out. They
+then redraw heads of the base generator, and photos where a folder is given. Two rows are no stylizers: ``unstylized``
+leaves the faces alone, ``colour transfer`` moves their colours only. For each row:
+
+- ``style_distance``: KID of Lite0 features to the held-out exemplars with its 95 % interval, in the head's region.
+- ``landmark_drift_px``: how far the face mesh moves, pixels at 256, mean over faces; ``head_shift_px``: how far its
+  middle moves. The style's own proportions count as drift, a moved head as both.
+- ``identity_rank``: how often a redrawn face finds its own face first among all faces; a face not found finds nobody.
+- ``diversity``: mean distance of the results' features over that of the exemplars'.
+- ``seconds_fitting`` without the time for making faces, and ``seconds_per_picture``.
+
+Prints one JSON document, and writes a sheet of faces by stylizers for each folder into the git-ignored reports folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from agile3d_cli.errors import Agile3dError
+from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.estimators import find_faces
+from agile3d_cli.face.landmarks import five_of
+from agile3d_cli.face.pipeline import load_face
+from agile3d_cli.image import save_png, to_array
+from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.identity import embed_faces
+from agile3d_cli.models.perceptual import style_features
+from agile3d_cli.plugins import FoundStylizer, find_stylizers
+from agile3d_cli.scores import identity_rank, style_distance
+from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
+from agile3d_cli.style.faces import GeneratorFaces
+from agile3d_cli.stylizer import FaceBatch, FaceSampler, Stylizer
+
+SIZE = 256
+ASSETS = Path(__file__).parents[1] / "../shared/assets"
+SETS = (ASSETS / "style-fluent3d/exemplars24", ASSETS / "style-toon-head")
+"""Exemplars where they lie beside the repository."""
+MIDDLE, RADII = (0.5, 0.5), (0.38, 0.46)
+"""The head's region in the portrait framing, u and v: an ellipse, so that backgrounds count for nothing."""
+OTHER_FACES = 1_000_003
+"""Added to the seed: the faces that are redrawn are not those of the fit."""
+REAL = 32
+"""Faces whose colours the colour transfer starts from."""
+SHOWN = 8
+"""Faces on a sheet."""
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+class RememberedFaces:
+    """Faces of the base generator; what was asked for once is there at once, and making them is timed."""
+
+    def __init__(self, source: FaceSampler):
+        self._source = source
+        self._known: dict[tuple[int, bytes], FaceBatch] = {}
+        self.seconds = 0.0
+
+    def sample(self, count: int, generator: torch.Generator) -> FaceBatch:
+        """``count`` faces; the same state of ``generator`` gives the same faces."""
+        started = time.perf_counter()
+        key = (count, generator.get_state().numpy().tobytes())
+        if key not in self._known:
+            self._known[key] = self._source.sample(count, generator)
+        self.seconds += time.perf_counter() - started
+        return self._known[key]
+
+
+class ColourTransfer:
+    """The least that a stylizer has to beat: mean and deviation of each channel, in the head's region."""
+
+    def __init__(self, faces: Tensor, exemplars: Tensor):
+        self._faces, self._exemplars = _colours(faces), _colours(exemplars)
+
+    def stylize(self, images: Tensor) -> Tensor:
+        """The same faces in the exemplars' colours."""
+        (mean, deviation), (wanted_mean, wanted_deviation) = self._faces, self._exemplars
+        return ((images - mean) / deviation * wanted_deviation + wanted_mean).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces to redraw, and what is known of them."""
+
+    images: Tensor
+    """(N, 3, SIZE, SIZE) in [-1, 1]."""
+    points: list[np.ndarray | None]
+    """(468, 2) pixels each, None where no face is found."""
+    codes: list[Tensor | None]
+    """(1, 128) identity embedding each, None where no face is found."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Features of the style."""
+
+    held_out: Tensor
+    """(M, D)."""
+    spread: float
+    """Mean distance of two exemplars, fitted or held out."""
+
+
+def look_at(images: Tensor) -> Faces:
+    """Finds the faces of pictures (N, 3, SIZE, SIZE) and who they are."""
+    points: list[np.ndarray | None] = []
+    codes: list[Tensor | None] = []
+    for image in images:
+        found = find_faces(to_array(image), FaceConfig())
+        points.append(found[0].points[:, :2] if found else None)
+        five = torch.from_numpy(five_of(found[0].points)[None, :, :2] / SIZE) if found else None
+        codes.append(None if five is None else embed_faces(image[None], five))
+    return Faces(images, points, codes)
+
+
+def measure(drawn: Tensor, faces: Faces, wanted: Wanted) -> dict[str, Any]:
+    """Scores of redrawn faces (N, 3, SIZE, SIZE)."""
+    features, seen = _features(drawn), look_at(drawn)
+    moved = [b - a for a, b in zip(faces.points, seen.points, strict=True) if a is not None and b is not None]
+    return {
+        "style_distance": _rounded(asdict(style_distance(features, wanted.held_out))),
+        "landmark_drift_px": _mean([float(np.linalg.norm(each, axis=1).mean()) for each in moved]),
+        "head_shift_px": _mean([float(np.linalg.norm(each.mean(0))) for each in moved]),
+        "faces_not_found": sum(points is None for points in seen.points),
+        "identity_rank": _rank(seen, faces),
+        "diversity": round(float(torch.pdist(features).mean()) / wanted.spread, 4),
+    }
+
+
+def _rank(seen: Faces, faces: Faces) -> dict[str, float] | None:
+    """How often faces find themselves; one that is not found any more counts as a miss."""
+    pairs = [(theirs, own) for theirs, own in zip(seen.codes, faces.codes, strict=True) if own is not None]
+    found = [(theirs, number) for number, (theirs, _) in enumerate(pairs) if theirs is not None]
+    if len(pairs) < 2:
+        return None
+    if not found:
+        return {"top1": 0.0, "top5": 0.0, "gallery": len(pairs)}
+    gallery = torch.cat([own for _, own in pairs])
+    rank = identity_rank(torch.cat([code for code, _ in found]), gallery, torch.tensor([k for _, k in found]))
+    share = len(found) / len(pairs)
+    return _rounded({"top1": share * rank.top1, "top5": share * rank.top5, "gallery": rank.gallery})
+
+
+def compare(
+    exemplars: ExemplarSet, fitted: int, chosen: Sequence[FoundStylizer], groups: dict[str, Faces],
+    sampler: RememberedFaces, seed: int,
+) -> tuple[dict[str, Any], np.ndarray]:  # fmt: skip
+    """Every row on one set of exemplars: the scores, and the sheet."""
+    numbers = np.linspace(0, len(exemplars.exemplars) - 1, fitted).round().astype(int).tolist()
+    shown, held_out = [exemplars.images[k] for k in numbers], set(range(len(exemplars.exemplars))) - set(numbers)
+    batch = as_batch(exemplars, SIZE)
+    features = _features(batch)
+    wanted = Wanted(features[sorted(held_out)], float(torch.pdist(features).mean()))
+    real = sampler.sample(REAL, torch.Generator().manual_seed(seed)).images
+    rows: dict[str, Any] = {}
+    columns = {"exemplars": batch[numbers], "unstylized": _together(groups)}
+    rows["unstylized"] = {name: measure(faces.images, faces, wanted) for name, faces in groups.items()}
+    makers: dict[str, Stylizer | ColourTransfer] = {"colour transfer": ColourTransfer(real, batch[numbers])}
+    for found in chosen:
+        facts: dict[str, Any] = {"package": found.package, "version": found.version}
+        try:
+            stylizer, seconds = _fit(found, shown, sampler, seed)
+        except Agile3dError as error:
+            rows[found.name] = facts | {"error": str(error)}
+            continue
+        rows[found.name] = facts | {"seconds_fitting": seconds}
+        makers[found.name] = stylizer
+    for name, maker in makers.items():
+        started = time.perf_counter()
+        drawn = {group: maker.stylize(faces.images) for group, faces in groups.items()}
+        columns[name] = _together(drawn)
+        seconds = (time.perf_counter() - started) / len(columns[name])
+        scores = {group: measure(drawn[group], faces, wanted) for group, faces in groups.items()}
+        rows[name] = rows.get(name, {}) | {"seconds_per_picture": round(seconds, 3)} | scores
+    return {"fitted": len(shown), "held_out": len(held_out), "notes": exemplars.notes, "rows": rows}, sheet(columns)
+
+
+def sheet(columns: dict[str, Tensor]) -> np.ndarray:
+    """Pictures (N, 3, SIZE, SIZE) by name, side by side under their names, as many rows as each column has."""
+    count, title = min(SHOWN, *(len(images) for images in columns.values())), 24
+    page = Image.new("RGB", (SIZE * len(columns), title + SIZE * count), "white")
+    draw = ImageDraw.Draw(page)
+    for column, (name, images) in enumerate(columns.items()):
+        draw.text((SIZE * column + 6, 6), name, fill="black")
+        for row in range(count):
+            number = row * len(images) // count
+            page.paste(Image.fromarray(to_array(images[number])), (SIZE * column, title + SIZE * row))
+    return np.asarray(page)
+
+
+def _fit(
+    found: FoundStylizer, exemplars: Sequence[Tensor], sampler: RememberedFaces, seed: int
+) -> tuple[Stylizer, float]:
+    """A fitted stylizer and the seconds that it took itself."""
+    if found.description is None or found.error is not None:
+        raise Agile3dError(found.error or "it offers no stylizer")
+    stylizer = found.description.build(found.description.config())
+    waited, started = sampler.seconds, time.perf_counter()
+    stylizer.fit(exemplars, sampler, lambda stage, fraction: None, seed)
+    return stylizer, round(time.perf_counter() - started - (sampler.seconds - waited), 2)
+
+
+def _photos(folder: Path, base: BaseModel, count: int) -> Tensor:
+    """Aligned portraits (N, 3, SIZE, SIZE) of at most ``count`` photos of a folder, evenly chosen."""
+    config = FaceConfig(size=SIZE, matte=False, template=base.framing)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+    chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+    return torch.stack([load_face(paths[k], config)[0].image for k in chosen])
+
+
+def _region() -> Tensor:
+    """(1, 1, SIZE, SIZE): 1 in the head's region."""
+    line = (torch.arange(SIZE) + 0.5) / SIZE
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    away = ((u - MIDDLE[0]) / RADII[0]).square() + ((v - MIDDLE[1]) / RADII[1]).square()
+    return (away < 1).float()[None, None]
+
+
+def _features(images: Tensor) -> Tensor:
+    region = _region()
+    return torch.cat([style_features(image[None], region) for image in images])
+
+
+def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) of pictures (N, 3, SIZE, SIZE) in the head's region."""
+    pixels = images.movedim(1, 0)[:, :, _region()[0, 0] > 0].flatten(1)
+    return pixels.mean(1)[:, None, None], pixels.std(1).clamp(min=1e-3)[:, None, None]
+
+
+def _together(groups: dict[str, Any]) -> Tensor:
+    return torch.cat([getattr(group, "images", group) for group in groups.values()])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 2) if values else None
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in values.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exemplars", type=Path, nargs="+", help="folders of exemplars, one style each")
+    parser.add_argument("--fitted", type=int, default=16, help="exemplars to fit to; the others are held out")
+    parser.add_argument("--photos", type=Path, help="folder of photos to redraw too")
+    parser.add_argument("--count", type=int, default=24, help="heads, and photos at most")
+    parser.add_argument("--stylizer", nargs="+", help="only these")
+    parser.add_argument("--base", default="mini", help="name or file of the generator")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("reports"))
+    args = parser.parse_args(arguments)
+    folders = args.exemplars or [folder for folder in SETS if folder.is_dir()]
+    if not folders:
+        parser.error("no exemplars lie beside the repository; name folders with --exemplars")
+    base = load_base(args.base)
+    exemplars = {"-".join(folder.resolve().parts[-2:]): read_exemplars(folder, base.framing) for folder in folders}
+    for name, pictures in exemplars.items():
+        if not 1 <= args.fitted <= len(pictures.exemplars) - 2:
+            parser.error(f"{name} has {len(pictures.exemplars)} usable pictures; --fitted must leave two of them")
+    torch.set_num_threads(args.threads)
+    chosen = [found for found in find_stylizers() if args.stylizer is None or found.name in args.stylizer]
+    sampler = RememberedFaces(GeneratorFaces(base, SIZE))
+    heads = sampler.sample(args.count, torch.Generator().manual_seed(args.seed + OTHER_FACES)).images
+    groups = {"heads": look_at(heads)}
+    if args.photos:
+        groups["photos"] = look_at(_photos(args.photos, base, args.count))
+    sets: dict[str, Any] = {}
+    for name, pictures in exemplars.items():
+        sys.stderr.write(f"{name}\n")
+        facts, page = compare(pictures, args.fitted, chosen, groups, sampler, args.seed)
+        sets[name] = facts | {"sheet": str(save_png(args.out / f"stylizers-{name}.png", page))}
+    counts = {group: len(faces.images) for group, faces in groups.items()}
+    result = {"base": args.base, "faces": counts, "seed": args.seed, "threads": args.threads, "sets": sets}
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
