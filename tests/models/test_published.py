@@ -88,7 +88,7 @@ def test_pictures_and_depth(
     for found, name in ((shown.rendered[:, :3], "image_raw"), (shown.depth, "image_depth"), (shown.image, "image")):
         assert found is not None
         miss = (found - known[f"{name}_{view}"]).abs()
-        assert float(miss.max()) < 4e-4 and float((miss > 1e-4).float().mean()) < 2e-3
+        assert float(miss.max()) < 4e-4 and float((miss > 1e-4).float().mean()) < 5e-3
 
 
 @needs_golden
