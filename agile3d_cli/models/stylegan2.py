@@ -94,10 +94,10 @@ class StyleGAN2(nn.Module):
         self.config = config
         self.mapping = Mapping(config.w_dim, config.mapping_layers)
         self.const = nn.Parameter(torch.randn(config.widths[0], 4, 4))
-        before = (config.widths[0], *config.widths)
+        before = (config.widths[0], *config.widths[:-1])
         self.blocks = nn.ModuleList(
             Block(a, b, config.w_dim, size)
-            for a, b, size in zip(before, config.widths, config.resolutions, strict=False)
+            for a, b, size in zip(before, config.widths, config.resolutions, strict=True)
         )
 
     def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:

@@ -34,7 +34,7 @@ def styles_of(known: Any, network: DualStyleGAN, case: dict[str, Any]) -> Tensor
     mapped = given if case.get("input_is_latent") else [network.generator.mapping(z) for z in given]
     rows = [w if w.ndim == 3 else w[:, None].expand(-1, count, -1) for w in mapped]
     split = case.get("inject_index", count)
-    ws = torch.cat([row[:, part] for row, part in zip(rows, (slice(split), slice(split, None)), strict=False)], 1)
+    ws = torch.cat([rows[0][:, :split], rows[-1][:, split:]], 1)
     return truncated(ws, torch.zeros(ws.shape[-1]), case["truncation"]) if "truncation" in case else ws
 
 

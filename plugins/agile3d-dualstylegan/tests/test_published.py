@@ -41,7 +41,7 @@ def written(path: Path, value: Any) -> Path:
 
 
 def codes_written(path: Path, codes: Any) -> Path:
-    """A genuine file of numpy."""
+    """A genuine file of numpy, which is a pickle inside: written here, and read by the closed table alone."""
     np.save(path, codes, allow_pickle=True)
     return path
 
