@@ -43,7 +43,7 @@ def fit_planes(generator: TriplaneGenerator, data: HeadPoints, number: int, conf
     rng = torch.Generator().manual_seed(number)
     with torch.no_grad():
         start = generator.backbone(generator.mapping.w_avg.expand(1, generator.config.num_ws, -1))
-        palette = generator.colours_of_parts(generator.mapping(data.z[number : number + 1]))
+        palette = generator.colours_of_parts(generator.mapping(data.latent(number)[None]))
     planes = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([planes], lr=RATE, betas=(0.9, 0.99))
     for step in range(STEPS):
@@ -104,7 +104,8 @@ def main() -> None:
         rows.append(load_file(path)["planes"])
     decide(generator.decoder, config.opaque_step)
     shape = rows[0].shape
-    planes, known = torch.stack(rows).float().flatten(1), known_of(generator, data.z[: args.fits])
+    latents = torch.stack([data.latent(number) for number in range(args.fits)])
+    planes, known = torch.stack(rows).float().flatten(1), known_of(generator, latents)
     fitted = args.fits - CHECKED
     errors = {r: (Ridge(known[:fitted], planes[:fitted], r)(known[fitted:]) - planes[fitted:]) for r in RIDGES}
     strength = min(RIDGES, key=lambda r: float(errors[r].square().mean()))

@@ -83,6 +83,7 @@ class TrainConfig:
     features: float = 0.4
     """Share of the close views' points that are taken from eyes, brows, lashes, teeth and glasses."""
     steps: int = 6000
+    """Length of the whole training; 0 is what fits into the time of one run."""
     warmup: int = 100
     rate: float = 3.5e-3
     """Adam's learning rate of backbone and mapping; falls to ``final`` of itself along a cosine."""

@@ -65,7 +65,10 @@ def main() -> None:
     parser.add_argument("--heads", type=Path, required=True, help="folder of prior.subjects' shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--minutes", type=float, default=60, help="wall-clock budget of this run")
-    parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="length of the whole training")
+    parser.add_argument(
+        "--steps", type=int, default=TrainConfig.steps, help="length of the whole training; 0: --minutes"
+    )
+    parser.add_argument("--batch", type=int, default=TrainConfig.batch, help="subjects a step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="where to learn: cpu, cuda or mps; the run can go on elsewhere")
     parser.add_argument("--start", help="model name or file whose weights a new run begins with")
@@ -74,13 +77,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     config = TrainConfig()
-    rates = ("rate", "decoder_rate", "mean_rate", "bank_rate")
-    config = replace(config, steps=args.steps, **{name: args.rate * getattr(config, name) for name in rates})
-    generator = new_generator(args.kit, config.seed)
-    if args.start:
+    rates = {name: args.rate * getattr(config, name) for name in ("rate", "decoder_rate", "mean_rate", "bank_rate")}
+    config = replace(config, steps=args.steps, batch=args.batch, **rates)
+    if (args.out / STATE).exists():
+        generator = TriplaneGenerator(MINI)
+    elif args.start:
+        generator = TriplaneGenerator(MINI)
         generator.load_state_dict(load_base(args.start).generator.state_dict())
         undecide(generator.decoder, config.opaque_step)
-    elif not (args.out / STATE).exists():
+    else:
+        generator = new_generator(args.kit, config.seed)
         learn_traits(generator.mapping, config.seed)
         start_palette(generator, config.seed)
     trainer = Trainer(generator.to(choose_device(args.device)), config, args.out)

@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -26,6 +25,8 @@ from agile3d_cli.prior.points import PAIRED, HeadPoints, PointBatch
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS = 240
+REPORT = 200
+"""Steps between two lines of the log."""
 STATE = "state.safetensors"
 """Name of the checkpoint in the folder of a run."""
 
@@ -59,25 +60,28 @@ def field_losses(
     colour = decoder.colour(hit, None if palette is None else decoder.tone(hit, palette))
     step = decoder.density(raw[..., 0]) * config.opaque_step
     surface, inside, empty, beside = step.split(sizes, 1)
-    solid = torch.cat([batch.solid, torch.ones_like(inside)], 1)
+    solid = torch.cat([batch.solid * batch.weight, torch.ones_like(inside)], 1)
     opaque = -torch.log(-torch.expm1(-torch.cat([surface, inside], 1)) + 1e-6)
     opaque = (opaque * solid).sum() / solid.sum()
+    counted = F.pad(batch.weight, (0, empty.shape[1] - surface.shape[1]), value=1.0)
+    clear = (empty.clamp(max=20) * counted).sum() / counted.sum()
     torn = torch.exp(-empty[:, ::PAIRED]) - torch.exp(-beside)
     off, own = colour - batch.colour, planes - middle
     rough = torch.stack([own.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
-    terms = {} if palette is None else {"part": config.part_weight * _unlikely(hit, decoder.colours, batch.part)}
+    terms = {} if palette is None else {"part": config.part_weight * _unlikely(hit, decoder.colours, batch)}
     return terms | {
         "colour": off.abs().mean(),
         "tone": config.tone_weight * off.square().mean(),
-        "density": config.density_weight * (opaque + empty.clamp(max=20).mean()),
+        "density": config.density_weight * (opaque + clear),
         "torn": config.torn_weight * torn.abs().mean(),
         "smooth": config.smooth_weight * rough,
     }
 
 
-def _unlikely(raw: Tensor, colours: int, part: Tensor) -> Tensor:
-    """Mean surprise at the parts (B, S) of places where the decoder said ``raw`` (B, S, ...)."""
-    return F.cross_entropy(raw[..., 1 + colours :].flatten(0, 1), part.flatten())
+def _unlikely(raw: Tensor, colours: int, batch: PointBatch) -> Tensor:
+    """Mean surprise at the parts of places where the decoder said ``raw`` (B, S, ...)."""
+    surprise = F.cross_entropy(raw[..., 1 + colours :].flatten(0, 1), batch.part.flatten(), reduction="none")
+    return (surprise * batch.weight.flatten()).sum() / batch.weight.sum()
 
 
 class Trainer:
@@ -105,34 +109,41 @@ class Trainer:
         groups = [{"params": p, "base": r, "lr": r} for p, r in rates if p]
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
         self.average = {name: p.detach().clone() for name, p in generator.named_parameters()}
-        self.rng = torch.Generator().manual_seed(config.seed)
 
     def run(self, data: HeadPoints, minutes: float) -> None:
-        """Trains until the time or the steps are used up, or until it is told to end; the state is saved each time."""
-        start = saved = time.monotonic()
-        recent: list[list[float]] = []
-        batches = data.batches(self.config.batch, self.config.points, self.rng)
+        """Trains until the time or the steps are used up, or until it is told to end; the state is saved each time.
+
+        Without a number of steps (``steps`` 0) the rates fall along the time, whatever the machine's speed.
+        """
+        begun = saved = time.monotonic()
+        recent, block = [], time.monotonic()
         stopped: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
-        while self.step < self.config.steps and time.monotonic() - start < 60 * minutes and not stopped:
-            terms = self._update(next(batches).to(self.device))
-            recent.append([float(t.detach()) for t in terms.values()])
-            if self.step % 200 == 0:
-                means = " ".join(f"{n} {v:.4f}" for n, v in zip(terms, np.mean(recent, 0), strict=True))
-                rate = (time.monotonic() - start) / len(recent) if recent else 0.0
-                log.info("%d %s held-out %.4f (%.2f s)", self.step, means, self.held_out(data), rate)
-                recent, start_block = [], time.monotonic()
-                minutes -= (start_block - start) / 60
-                start = start_block
+        while not stopped:
+            spent = (time.monotonic() - begun) / (60 * minutes)
+            done = self.step / self.config.steps if self.config.steps else spent
+            if max(spent, done) >= 1:
+                break
+            batch = data.at_step(self.step, self.config.batch, self.config.points, self.config.seed)
+            terms = self._update(batch, done)
+            recent.append(torch.stack(list(terms.values())).detach())
+            if self.step % REPORT == 0:
+                means = " ".join(f"{n} {v:.4f}" for n, v in zip(terms, torch.stack(recent).mean(0), strict=True))
+                pace = (time.monotonic() - block) / len(recent)
+                log.info("%d %s held-out %.4f (%.3f s)", self.step, means, self.held_out(data), pace)
+                recent, block = [], time.monotonic()
+                if more := data.grow():
+                    log.info("%d more heads, %d in all", more, len(data))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
         self.save()
 
-    def _update(self, batch: PointBatch) -> dict[str, Tensor]:
+    def _update(self, batch: PointBatch, done: float) -> dict[str, Tensor]:
+        """One step, ``done`` (0 ... 1) of the way through the training."""
         c = self.config
         warm = min(1.0, (self.step + 1) / c.warmup)
-        share = warm * (c.final + (1 - c.final) * 0.5 * (1 + math.cos(math.pi * self.step / c.steps)))
+        share = warm * (c.final + (1 - c.final) * 0.5 * (1 + math.cos(math.pi * done)))
         for group in self.optimizer.param_groups:
             group["lr"] = share * group["base"]
         terms = losses(self.generator, batch, c)
@@ -152,9 +163,9 @@ class Trainer:
         """Mean colour error on subjects never trained on, with the averaged weights."""
         kept = {name: p.detach().clone() for name, p in self.generator.named_parameters()}
         self._write(self.average)
-        rng = torch.Generator().manual_seed(1)
+        rng = torch.Generator(self.device).manual_seed(1)
         numbers = list(range(data.train, len(data)))[:24]
-        terms = losses(self.generator, data.batch(numbers, 1024, rng).to(self.device), self.config)
+        terms = losses(self.generator, data.batch(numbers, 1024, rng), self.config)
         self._write(kept)
         return float(terms["colour"])
 
@@ -170,7 +181,6 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        tensors["rng"] = self.rng.get_state()
         temporary = self.out / "state.part"
         metadata = {"step": str(self.step), "config": repr(asdict(self.config))}
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, temporary, metadata)
@@ -190,7 +200,6 @@ class Trainer:
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step = int(next(iter(state.values()))["step"]) if state else 0
-        self.rng.set_state(tensors["rng"].cpu())
         log.info("resumed at step %d", self.step)
 
 
