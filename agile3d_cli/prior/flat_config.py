@@ -35,12 +35,14 @@ class FlatConfig:
     mapping_share: float = 0.08
     student_share: float = 0.52
     """Of what is left then: the mapping alone, and the whole student; the encoder has the rest."""
+    latents: int = 65_536
+    """Of which the mapping is told what the teacher makes of them."""
     mapping_batch: int = 2048
     batch: int = 32
     encoder_batch: int = 48
     mapping_rate: float = 1.5e-2
     """Adam's of the first stage; each rate rises over ``warmup`` steps and falls along a cosine of the time."""
-    rate: float = 5e-3
+    rate: float = 1e-2
     """Adam's of the student."""
     mapping_gain: float = 100.0
     """How many times higher the mapping's rates are: its layers take a hundredth of each step, which is little here."""

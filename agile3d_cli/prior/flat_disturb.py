@@ -37,7 +37,9 @@ def disturbed(images: Tensor, alphas: Tensor, rng: torch.Generator, numbers: np.
     def uniform(*shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=rng, device=images.device)
 
-    behind = torch.where(uniform(1, 1, 1) < PLAIN_SHARE, images.new_tensor(BACKGROUND), 2 * uniform(3, 1, 1) - 1)
+    behind = torch.where(
+        uniform(1, 1, 1) < PLAIN_SHARE, torch.full((), BACKGROUND, device=images.device), 2 * uniform(3, 1, 1) - 1
+    )
     shown = images + (1 - alphas) * (behind - BACKGROUND)
     zoom, turn = 1 + ZOOM * normal(), TURN * normal()
     across, along = zoom * turn.cos(), zoom * turn.sin()

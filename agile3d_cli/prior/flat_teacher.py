@@ -22,15 +22,15 @@ from agile3d_cli.models.volume import composite, importance_depths, interval_wei
 from agile3d_cli.prior.flat_code import camera_labels, flat_code
 from agile3d_cli.style.faces import BACKGROUND
 
-HEADS = 8
+HEADS = 16
 """Drawn at once on an accelerator."""
 GUIDE, GUIDE_SAMPLES, PROBES, FINE_SAMPLES = 80, 64, 16, 12
 """Nodes per axis of the density grid, depths at which it is asked along a ray and then where it met something, depths
 at which the generator is asked."""
 EDGE_SHARE, EDGE_SAMPLES = 0.1, 32
 """Share of the rays that look again, and at how many depths."""
-GROWTH = 64
-"""Steps in which the head's main part is gathered from its middle outwards, nodes."""
+GROWTH = 40
+"""Steps in which the head's main part is gathered from its middle outwards, cells of two nodes."""
 MIDDLE = 0.12
 """Half-width of the cube that surely holds some of the head's main part, world units."""
 
@@ -94,7 +94,8 @@ class Teacher:
 
     def fill(self, most: int, seconds: float, rng: torch.Generator) -> Pool:
         """As many pictures as fit into the time, at least one batch and at most ``most``."""
-        start, parts, count = time.monotonic(), [], 0
+        parts: list[Pool] = []
+        start, count = time.monotonic(), 0
         while count < most and (not parts or time.monotonic() - start < seconds):
             parts.append(self.draw(min(HEADS, most - count), rng))
             count += len(parts[-1])
@@ -144,15 +145,20 @@ class Teacher:
 
     def _field(self, subject: Subject, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """``TriplaneGenerator.field`` at points (N, P, 3) with the planes and the decoder in their own precision."""
-        generator, decoder = self._generator, self._decoder
+        raw, inside = self._raw(subject, planes, points)
+        raw = raw.float()
+        tone = None if subject.palette is None else self._decoder.tone(raw, subject.palette)
+        return self._decoder.density(raw[..., 0]) * inside, self._decoder.colour(raw, tone)
+
+    def _raw(self, subject: Subject, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's raw output (N, P, ...) at points (N, P, 3), and whether the field reaches there (N, P)."""
+        generator = self._generator
         config = generator.config
         inside = points.abs().amax(-1) < config.box / 2
         place = generator.deformation.focus.forward(generator.to_canonical(subject, points))
         if config.border:
             inside = inside & (place.abs().amax(-1) < 1 - 2 * config.border / config.plane_size)
-        raw = decoder.raw(plane_features(planes, place.to(planes.dtype), config.plane_axes)).float()
-        tone = None if subject.palette is None else decoder.tone(raw, subject.palette)
-        return decoder.density(raw[..., 0]) * inside, decoder.colour(raw, tone)
+        return self._decoder.raw(plane_features(planes, place.to(planes.dtype), config.plane_axes)), inside
 
     def _guide(self, subject: Subject, planes: Tensor) -> Tensor:
         """Density of the head's main part on a regular grid (N, 1, G, G, G), indexed [z, y, x]."""
@@ -160,12 +166,15 @@ class Teacher:
         line = torch.linspace(-half, half, GUIDE, device=planes.device)
         z, y, x = torch.meshgrid(line, line, line, indexing="ij")
         points = torch.stack([x, y, z], -1).reshape(1, -1, 3) * (1 - 1e-4)
-        density, _ = self._field(subject, planes, points.expand(len(planes), -1, -1))
+        raw, inside = self._raw(subject, planes, points.expand(len(planes), -1, -1))
+        density = self._decoder.density(raw[..., 0].float()) * inside
         guide = density.reshape(-1, 1, GUIDE, GUIDE, GUIDE)
         solid = (guide > SOLID).to(guide)
-        part = solid * (torch.stack([x, y, z]).abs().amax(0) < MIDDLE)
+        cells = F.max_pool3d(solid, 2)
+        part = cells * F.max_pool3d((points[0].abs().amax(-1) < MIDDLE).to(guide).reshape(1, *guide.shape[1:]), 2)
         for _ in range(GROWTH):
-            part = F.max_pool3d(part, 3, 1, 1) * solid
+            part = F.max_pool3d(part, 3, 1, 1) * cells
+        part = solid * F.interpolate(part, scale_factor=2.0)
         return guide * (F.max_pool3d(part, 3, 1, 1) > 0)
 
 

@@ -33,8 +33,8 @@ from agile3d_cli.prior.flat_teacher import Pool, Teacher
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS, LOG_SECONDS = 40.0, 10.0
-MEASURED = 4096
-"""Latents from which the spread of what the teacher knows is measured."""
+MANY = 4096
+"""Latents handled at a time."""
 AT_ONCE = 16
 """Pictures handled at a time where nothing is learnt."""
 SHEET = 8
@@ -57,9 +57,10 @@ class FlatTrainer:
         self.steps, self.progress = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0.0)
         self.student, self.encoder = StyleGAN2(config.student).to(device), FlatEncoder(config.encoder).to(device)
         _calm(self.student)
-        z = teacher.latents(MEASURED, self.rng)
-        self.known_mean, self.known_spread = teacher.known(z).mean(0), teacher.known(z).std(0) + 1e-3
-        self.readout = Linear(config.student.w_dim, len(self.known_mean) + CAMERA_NUMBERS).to(device)
+        z = teacher.latents(config.latents, self.rng)
+        known = torch.cat([teacher.known(part) for part in z.split(MANY)])
+        self.latents, self.known = z / config.spread, (known - known.mean(0)) / (known.std(0) + 1e-3)
+        self.readout = Linear(config.student.w_dim, known.shape[1] + CAMERA_NUMBERS).to(device)
         mapping, readout = list(self.student.mapping.parameters()), list(self.readout.parameters())
         drawing = [p for name, p in self.student.named_parameters() if "mapping." not in name and p.dim()]
         rate = config.mapping_rate
@@ -67,7 +68,7 @@ class FlatTrainer:
         rate = config.rate
         self.drawer = _adam([(mapping, MAPPING_SHARE * config.mapping_gain * rate), (drawing, rate), (readout, rate)])
         self.teller = _adam([(list(self.encoder.parameters()), config.encoder_rate)])
-        self.student_average, self.encoder_average = (_frozen(m) for m in (self.student, self.encoder))
+        self.student_average, self.encoder_average = _frozen(self.student), _frozen(self.encoder)
 
     @property
     def done(self) -> bool:
@@ -93,6 +94,7 @@ class FlatTrainer:
 
     def _train(self, pool: Pool, seconds: float) -> None:
         c, self._saved = self.config, time.monotonic()
+        self._keep(self.drawer, True)
         shares = (c.mapping_share, c.student_share, 1 - c.mapping_share - c.student_share)
         steps: tuple[Step, ...] = (
             lambda share: self._map(),
@@ -119,6 +121,7 @@ class FlatTrainer:
             last = now
             if now - told > LOG_SECONDS or self.progress[stage] >= 1:
                 means = " ".join(f"{name} {float(value) / count:.4f}" for name, value in sums.items())
+                self._keep(optimizer, bool(torch.stack(list(sums.values())).isfinite().all()))
                 speed = (time.monotonic() - told) / count
                 figures = "" if stage == "mapping" else self._measured()
                 log.info("%s %.2f step %d %s (%.3f s) %s", stage, share, self.steps[stage], means, speed, figures)
@@ -126,6 +129,18 @@ class FlatTrainer:
             if now - self._saved > CHECKPOINT_SECONDS:
                 self.save()
                 self._saved = time.monotonic()
+
+    def _keep(self, optimizer: torch.optim.Adam, sound: bool) -> None:
+        """Remembers the networks, or goes back to them where a loss was no number."""
+        if sound:
+            self._sound = {k: {n: v.clone() for n, v in m.state_dict().items()} for k, m in self._modules().items()}
+            return
+        log.warning("a loss is not finite; going back to where all were, with half the rate")
+        for name, module in self._modules().items():
+            module.load_state_dict(self._sound[name])
+        optimizer.state.clear()
+        for group in optimizer.param_groups:
+            group["base"] /= 2
 
     def _update(self, stage: str, terms: dict[str, Tensor], optimizer: torch.optim.Adam, rate: float) -> None:
         for group in optimizer.param_groups:
@@ -143,13 +158,12 @@ class FlatTrainer:
             torch._foreach_lerp_(list(average.parameters()), list(learnt.parameters()), 1 - decay)
 
     def _map(self) -> dict[str, Tensor]:
-        """What the teacher knows of fresh latents, read off the student's w by one linear layer."""
-        z = self.teacher.latents(self.config.mapping_batch, self.rng)
-        seen = torch.randn(len(z), CAMERA_NUMBERS, generator=self.rng, device=self.device)
-        known = (self.teacher.known(z) - self.known_mean) / self.known_spread
-        found = self.readout(self.student.mapping(torch.cat([z / self.config.spread, seen], 1)))
-        missed = (found - torch.cat([known, seen], 1)).square().mean()
-        return {"known": missed}
+        """What the teacher knows of latents, read off the student's w by one linear layer."""
+        count = self.config.mapping_batch
+        rows = torch.randint(len(self.latents), (count,), generator=self.rng, device=self.device)
+        seen = torch.randn(count, CAMERA_NUMBERS, generator=self.rng, device=self.device)
+        found = self.readout(self.student.mapping(torch.cat([self.latents[rows], seen], 1)))
+        return {"known": (found - torch.cat([self.known[rows], seen], 1)).square().mean()}
 
     def _draw(self, pool: Pool) -> dict[str, Tensor]:
         """The teacher's pictures, drawn by the student."""
