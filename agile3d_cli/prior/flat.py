@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results and of the state")
     parser.add_argument("--base", default="mini", help="name or file of the generator to learn from")
-    parser.add_argument("--minutes", type=float, default=2.5, help="wall-clock budget, starting included")
+    parser.add_argument("--minutes", type=float, default=2.5, help="wall-clock budget from when the base is loaded")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=256, help="edge of the pictures, pixels; smaller to try things")
@@ -51,7 +51,6 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
-    torch.backends.cudnn.benchmark = True
     config = sized(FlatConfig(), args.size)
     config = replace(
         config,

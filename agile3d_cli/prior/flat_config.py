@@ -32,8 +32,8 @@ class FlatConfig:
     """Standard deviation of the latents that are drawn; the far tails teach little."""
     draw_share: float = 0.3
     """Of the wall-clock budget: drawing pictures, at most."""
-    mapping_share: float = 0.08
-    student_share: float = 0.52
+    mapping_share: float = 0.06
+    student_share: float = 0.57
     """Of what is left then: the mapping alone, and the whole student; the encoder has the rest."""
     latents: int = 65_536
     """Of which the mapping is told what the teacher makes of them."""

@@ -168,8 +168,9 @@ class FlatTrainer:
     def _draw(self, pool: Pool) -> dict[str, Tensor]:
         """The teacher's pictures, drawn by the student."""
         codes, wanted, alphas = pool.take(self._rows(pool, self.config.batch))
+        ws = self._ws(self.student, codes)
         with self._half():
-            drawn = self.student(self._ws(self.student, codes)).float()
+            drawn = self.student(ws).float()
         weight = place_weights(alphas, self.config)
         known = {name: self.config.known_weight * value for name, value in self._map().items()}
         return picture_terms(drawn, wanted, weight, self.config, self._numbers()) | known
@@ -188,8 +189,8 @@ class FlatTrainer:
             return terms
         chance = torch.randn(mean.shape, generator=self.rng, device=self.device)
         sample = mean + (spread / 2).exp() * chance
+        ws = self.student_average.mapping(self.encoder.styles(sample))
         with self._half():
-            ws = self.student_average.mapping(self.encoder.styles(sample))
             drawn = self.student_average(ws).float()
         return terms | picture_terms(drawn, wanted, place_weights(alphas, self.config), self.config, numbers)
 
