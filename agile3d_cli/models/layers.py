@@ -7,6 +7,7 @@ equalised learning rate of Karras et al. 2018. Written from the papers.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +26,16 @@ def activate(x: Tensor) -> Tensor:
 
 def blur_kernel(gain: float, like: Tensor) -> Tensor:
     """Separable binomial filter (4, 4) that sums to ``gain``."""
-    taps = torch.tensor(BLUR, dtype=like.dtype, device=like.device)
-    kernel = taps[:, None] * taps[None]
-    return kernel * (gain / kernel.sum())
+    return _blur(gain, like.dtype, like.device)
+
+
+@cache
+def _blur(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Kept, as an accelerator would wait for the numbers each time; and usable with gradients, whoever asks first.
+    with torch.inference_mode(False):
+        taps = torch.tensor(BLUR, dtype=dtype, device=device)
+        kernel = taps[:, None] * taps[None]
+        return kernel * (gain / kernel.sum())
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agile3d_cli.models import layers
 from agile3d_cli.models.layers import GAIN, SLOPE, Linear, ModulatedConv, activate, blur_kernel, upsample
 
 
@@ -153,3 +154,12 @@ def test_style_scale_does_not_change_the_output() -> None:
         layer.affine.weight.mul_(2)
         layer.affine.bias.mul_(2)
     torch.testing.assert_close(layer(x, w), before, rtol=1e-7, atol=1e-7)
+
+
+def test_a_blur_first_asked_for_without_gradients_takes_part_in_them() -> None:
+    layers._blur.cache_clear()
+    with torch.inference_mode():
+        upsample(torch.zeros(1, 3, 4, 4))
+    x = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    upsample(x).sum().backward()
+    assert x.grad is not None and (x.grad > 0).all()
