@@ -17,6 +17,8 @@ AXES = {"xy_xz_zx": ((0, 1), (0, 2), (2, 0)), "xy_xz_zy": ((0, 1), (0, 2), (2, 1
 """Which coordinates run along a plane's columns and rows."""
 DARKEST = 0.01
 """A part's colour keeps this far from black and white, so that a place can differ from it."""
+THINNEST = -40.0
+"""Before the softplus of density, less than this is as nothing (4e-18); see ``volume.THICKEST`` for why it ends."""
 TABLE_POINTS = 4096
 """From so many points on, a look-up without gradients is worth a table of texels."""
 
@@ -139,4 +141,4 @@ class Decoder(nn.Module):
 
     def density(self, raw: Tensor) -> Tensor:
         """Raw density output to density per world unit."""
-        return F.softplus(raw * self.density_gain - 1) * self.density_gain
+        return F.softplus((raw * self.density_gain - 1).clamp(min=THINNEST)) * self.density_gain

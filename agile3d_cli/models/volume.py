@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 TINY = 1e-10
+THICKEST = 40.0
+"""Optical depth behind which nothing is seen: exp(-40) is 4e-18. Without an end, gradients behind a surface are so small
+that a CPU handles each of them (denormal numbers) many times slower than a zero, through the whole network."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def composite(density: Tensor, colour: Tensor, depths: Tensor) -> Pixels:
 def interval_weights(density: Tensor, depths: Tensor) -> Tensor:
     """Share of each interval in the pixel, (N, R, S - 1): absorption times what is left in front of it."""
     absorbed = (density[..., 1:] + density[..., :-1]) / 2 * (depths[..., 1:] - depths[..., :-1])
-    left = torch.exp(-torch.cumsum(absorbed, -1))
+    left = torch.exp(-torch.cumsum(absorbed, -1).clamp(max=THICKEST))
     before = torch.cat([torch.ones_like(left[..., :1]), left[..., :-1]], -1)
     return before - left
 

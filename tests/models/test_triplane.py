@@ -72,6 +72,11 @@ def test_decoder_gain_scales_slope_and_density() -> None:
     decoder = Decoder(GeneratorConfig(density_gain=10.0))
     raw = torch.tensor([-1.0, 0.0, 2.0])
     torch.testing.assert_close(decoder.density(raw), 10 * torch.log1p(torch.exp(10 * raw - 1)))
+    empty = torch.tensor([-9.0, -20.0], requires_grad=True)
+    nothing = decoder.density(empty)
+    nothing.sum().backward()
+    # Empty space: neither density nor gradient is a denormal number.
+    assert float(nothing.detach().max()) < 1e-15 and empty.grad is not None and not empty.grad.any()
     density, features = decoder.requires_grad_(False)(5 * torch.randn(100, 32))
     assert (density >= 0).all()
     # The published squashing reaches a thousandth beyond [0, 1].
