@@ -121,16 +121,27 @@ class Decoder(nn.Module):
         return torch.sigmoid(own if tone is None else own + tone) * 1.002 - 0.001
 
     def tone(self, raw: Tensor, palette: Tensor) -> Tensor:
-        """The palette's colours (N, parts, 3) at ``raw`` places (N, P, ...), before squashing, (N, P, 3).
+        """The palette's colours (N, parts, 3) at ``raw`` places (N, P, K), before squashing, (N, P, 3).
 
         What places of plain parts would add beside lightness is taken off here, so that paint can still add it.
         """
-        shares = raw[..., 1 + self.colours :].softmax(-1)
-        tone = torch.logit(torch.einsum("npk,nkc->npc", shares, palette), DARKEST)
+        # Channels first: short rows, one softmax each, are several times slower.
+        first = raw.transpose(1, 2).contiguous()
+        shares = first[:, 1 + self.colours :].softmax(1)
+        mixed = self._mixture(palette) @ shares
+        tone = torch.logit(mixed[:, :3], DARKEST)
         if self._plain:
-            own = raw[..., 1:4]
-            tone = tone - shares[..., self._plain].sum(-1, keepdim=True) * (own - own.mean(-1, keepdim=True))
-        return tone
+            own = first[:, 1:4]
+            tone = tone - mixed[:, 3:] * (own - own.mean(1, keepdim=True))
+        return tone.transpose(1, 2)
+
+    def _mixture(self, palette: Tensor) -> Tensor:
+        """What shares of parts are summed up with, (N, 3 or 4, parts): colours, and whether the part is plain."""
+        if not self._plain:
+            return palette.transpose(1, 2)
+        plain = palette.new_zeros(len(palette), palette.shape[1], 1)
+        plain[:, self._plain] = 1
+        return torch.cat([palette, plain], 2).transpose(1, 2)
 
     def raw(self, features: Tensor) -> Tensor:
         """Before the squashing functions: density, F colours, the parts' logits, (..., 1 + F + parts)."""

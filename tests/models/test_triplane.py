@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.triplane import AXES, TABLE_POINTS, Decoder, plane_features, plane_features_plain
+from agile3d_cli.models.config import GeneratorConfig, TraitsConfig
+from agile3d_cli.models.triplane import AXES, DARKEST, TABLE_POINTS, Decoder, plane_features, plane_features_plain
 
 
 def bilinear(plane: Tensor, u: float, v: float) -> Tensor:
@@ -81,3 +81,19 @@ def test_decoder_gain_scales_slope_and_density() -> None:
     assert (density >= 0).all()
     # The published squashing reaches a thousandth beyond [0, 1].
     assert float(features.min()) >= -0.001 and float(features.max()) <= 1.001
+
+
+@pytest.mark.parametrize("plain", [(), (0, 2)])
+def test_tone_is_the_mean_colour_of_the_parts(plain: tuple[int, ...]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    config = GeneratorConfig(w_dim=64, parts=4, plain_parts=plain, feature_channels=3, traits=TraitsConfig(count=5))
+    raw, palette = torch.randn(2, 30, 8, generator=rng), torch.rand(2, 4, 3, generator=rng)
+    found = Decoder(config).tone(raw, palette)
+    for n in range(2):
+        for p in range(30):
+            shares = torch.softmax(raw[n, p, 4:], 0)
+            colour = sum(share * own for share, own in zip(shares, palette[n], strict=True))
+            expected = torch.logit(colour, DARKEST)
+            own = raw[n, p, 1:4]
+            expected = expected - sum(float(shares[k]) for k in plain) * (own - own.mean())
+            torch.testing.assert_close(found[n, p], expected)
