@@ -44,7 +44,7 @@ FULL = 0.98
 """Alpha below which a ray that the guide saw is looked at again."""
 SEEN = 2e-3
 """Coarse alpha below which a ray counts as background."""
-CHUNK = 1 << 15
+CHUNK = 1 << 17
 """Points evaluated at a time."""
 RAYS = 1 << 14
 """Rays handled at a time."""
