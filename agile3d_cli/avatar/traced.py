@@ -14,7 +14,7 @@ from torch import Tensor
 from agile3d_cli.avatar.render import RAYS, GeneratorHead
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.triplane import plane_features
-from agile3d_cli.models.volume import interval_weights, matter_share
+from agile3d_cli.models.volume import interval_weights, matter_share, sample_shares
 
 SAMPLES = 6
 """Points kept of a ray, those with the largest shares."""
@@ -50,13 +50,9 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
         if not len(seen):
             continue
         world = origin[block][seen, None] + direction[block][seen, None] * depths[..., None]
-        density = head.field(world.reshape(-1, 3))[0].reshape(depths.shape)
+        density = head.density(world.reshape(-1, 3)).reshape(depths.shape)
         weights = interval_weights(density, depths)
-        # A sample's share is the mean of its two intervals', as colours are averaged over each.
-        share = torch.zeros_like(depths)
-        share[:, :-1] += weights / 2
-        share[:, 1:] += weights / 2
-        share = matter_share(density, share)
+        share = matter_share(density, sample_shares(weights))
         best, which = share.topk(SAMPLES, dim=1)
         chosen = world.gather(1, which[..., None].expand(-1, -1, 3))
         picked = block[seen]

@@ -14,7 +14,7 @@ from agile3d_cli.avatar.traced import colours, trace
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.generator import PAINT_FADES, Subject
+from agile3d_cli.models.generator import PAINT_FADES, Look, Subject
 
 WIDE = FaceConfig().wide
 
@@ -53,6 +53,13 @@ class Balls:
         density = 100 * torch.sigmoid(-300 * torch.stack(away).amin(0))
         colour = torch.full((*points.shape[:2], 3), 0.5)
         return density, colour * (density[..., None] > 1) if self.hollow else colour
+
+    def look(self, subject: Subject, points: Tensor) -> Look:
+        density, colour = self.field(subject, points)
+        return Look(points, colour, density)
+
+    def colours(self, subject: Subject, look: Look) -> Tensor:
+        return look.raw
 
 
 def test_what_floats_beside_the_head_is_not_drawn(micro: BaseModel) -> None:
