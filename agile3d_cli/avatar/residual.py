@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.photo import Pixels
-from agile3d_cli.avatar.traced import colours, trace
+from agile3d_cli.avatar.traced import Traced, colours, held, trace
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 COVERED = 0.3
@@ -38,11 +38,12 @@ def paint_residual(
         return paint.detach()
     person, traced = person[kept], traced[kept]
     wanted, weight = photo.colour[person], photo.weight[person] * photo.alpha[person] * traced.alpha
+    batches = _batches(generator, traced, config, rng)
     optimizer = torch.optim.Adam([paint], lr=config.paint_rate, betas=(0.9, 0.98))
     for step in range(config.paint_steps):
         optimizer.param_groups[0]["lr"] = config.paint_rate * (1 - 0.9 * step / config.paint_steps)
-        picked = torch.randint(len(kept), (config.paint_rays,), generator=rng).to(paint.device)
-        miss = (colours(generator, subject.planes + paint, traced[picked]) - wanted[picked]).abs().mean(1)
+        picked, pixels = batches[step % len(batches)]
+        miss = (colours(generator, subject.planes + paint, pixels) - wanted[picked]).abs().mean(1)
         loss = (weight[picked] * miss).sum() / weight[picked].sum().clamp(min=1)
         loss = loss + config.smooth * sum(paint.diff(dim=d).square().mean() for d in (-1, -2))
         loss = loss + config.small * paint.square().mean()
@@ -51,3 +52,13 @@ def paint_residual(
         optimizer.step()
         progress((step + 1) / config.paint_steps)
     return paint.detach()
+
+
+def _batches(
+    generator: TriplaneGenerator, traced: Traced, config: InvertConfig, rng: torch.Generator
+) -> list[tuple[Tensor, Traced]]:
+    """All pixels in random batches of about ``paint_rays``, by their numbers, and held: each comes back every few
+    steps."""
+    order = torch.randperm(len(traced.alpha), generator=rng).to(traced.alpha.device)
+    count = max(1, round(len(order) / config.paint_rays))
+    return [(picked, held(generator, traced[picked])) for picked in order.chunk(count)]
