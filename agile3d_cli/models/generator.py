@@ -108,10 +108,11 @@ class TriplaneGenerator(nn.Module):
         """``field`` up to where its colours begin, which cost as much again."""
         inside = points.abs().amax(-1) < self.config.box / 2
         points = self.to_canonical(subject, points)
+        normalised = self.deformation.focus.forward(points)
         if self.config.border:
             edge = 1 - 2 * self.config.border / self.config.plane_size
-            inside = inside & (self.deformation.focus.forward(points).abs().amax(-1) < edge)
-        raw = self._raw(subject.planes, points)
+            inside = inside & (normalised.abs().amax(-1) < edge)
+        raw = self._raw(subject.planes, normalised)
         return Look(points, raw, self.decoder.density(raw[..., 0]) * inside)
 
     def colours(self, subject: Subject, look: Look) -> Tensor:
@@ -120,14 +121,13 @@ class TriplaneGenerator(nn.Module):
         features = self.decoder.colour(look.raw, tone)
         if subject.paint is None:
             return features
-        over = self.decoder.colour(self._raw(subject.paint, look.canonical), tone)
+        normalised = self.deformation.focus.forward(look.canonical)
+        over = self.decoder.colour(self._raw(subject.paint, normalised), tone)
         return torch.lerp(features, over, front_share(look.canonical))
 
-    def _raw(self, planes: Tensor, points: Tensor) -> Tensor:
-        """``Decoder.raw`` of planes at points (N, P, 3) in their space."""
-        raw: Tensor = self.decoder.raw(
-            plane_features(planes, self.deformation.focus.forward(points), self.config.plane_axes)
-        )
+    def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
+        """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""
+        raw: Tensor = self.decoder.raw(plane_features(planes, normalised, self.config.plane_axes))
         return raw
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class TriplaneGenerator(nn.Module):
         self, planes: Tensor, points: Tensor, palette: Tensor | None = None, paint: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """``field`` at points already in the planes' space."""
-        raw = self._raw(planes, points)
+        raw = self._raw(planes, self.deformation.focus.forward(points))
         look = Look(points, raw, self.decoder.density(raw[..., 0]))
         return look.density, self.colours(Subject(planes, None, palette, paint), look)
 

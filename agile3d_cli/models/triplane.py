@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.layers import Linear
+from agile3d_cli.models.layers import Linear, softplus
 from agile3d_cli.models.texels import AXES, gathered, summed, table_of, texels_of
 
 DARKEST = 0.01
@@ -20,7 +20,7 @@ THINNEST = -40.0
 """Before the softplus of density, less than this is as nothing (4e-18); see ``volume.THICKEST`` for why it ends."""
 TABLE_POINTS = 4096
 """From so many points on, a look-up is worth a table of texels."""
-PART = 1 << 13
+PART = 1 << 12
 """Points that are decoded at a time where no gradient is wanted, so that they stay in a CPU's cache."""
 
 
@@ -134,9 +134,9 @@ class Decoder(nn.Module):
         return torch.cat([self._raw(part) for part in features.split(PART, -2)], -2)
 
     def _raw(self, features: Tensor) -> Tensor:
-        x = F.softplus(self.hidden(features))
+        x = softplus(self.hidden(features))
         for layer in self.more:
-            x = F.softplus(layer(x))
+            x = softplus(layer(x))
         return self.output(x)
 
     def density(self, raw: Tensor) -> Tensor:

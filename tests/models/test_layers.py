@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agile3d_cli.models.layers import GAIN, SLOPE, Linear, ModulatedConv, activate, blur_kernel, upsample
+from agile3d_cli.models.layers import GAIN, SLOPE, Linear, ModulatedConv, activate, blur_kernel, softplus, upsample
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -153,3 +153,11 @@ def test_style_scale_does_not_change_the_output() -> None:
         layer.affine.weight.mul_(2)
         layer.affine.bias.mul_(2)
     torch.testing.assert_close(layer(x, w), before, rtol=1e-7, atol=1e-7)
+
+
+def test_softplus_is_torch_s() -> None:
+    x = torch.cat([torch.linspace(-200, 200, 4001), torch.linspace(-20, 20, 4001)])
+    expected = F.softplus(x.double()).float()
+    torch.testing.assert_close(softplus(x.clone()), expected, rtol=2e-7, atol=2e-7)
+    free = x.clone().requires_grad_()
+    assert torch.equal(softplus(free), F.softplus(free))
