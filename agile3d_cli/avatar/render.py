@@ -17,10 +17,13 @@ from agile3d_cli import camera
 from agile3d_cli.avatar.head import Rendering
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import (
+    TINY,
     composite,
     importance_depths,
     interval_weights,
     matter_colour,
+    matter_share,
+    sample_shares,
     spread_depths,
 )
 
@@ -44,7 +47,9 @@ FULL = 0.98
 """Alpha below which a ray that the guide saw is looked at again."""
 SEEN = 2e-3
 """Coarse alpha below which a ray counts as background."""
-CHUNK = 1 << 15
+FAINT = 5e-4
+"""Part of a ray from which a sample's colour is made: FINE_SAMPLES of less cannot change a pixel by a grey level."""
+CHUNK = 1 << 17
 """Points evaluated at a time."""
 RAYS = 1 << 14
 """Rays handled at a time."""
@@ -75,6 +80,12 @@ class GeneratorHead:
         parts = [self._generator.field(self._subject, block[None]) for block in points.split(CHUNK)]
         density = torch.cat([d[0] for d, _ in parts])
         return density, torch.cat([c[0, :, :3] for _, c in parts]).clamp(0, 1)
+
+    @torch.no_grad()
+    def density(self, points: Tensor) -> Tensor:
+        """``field`` without its colours, (P,)."""
+        points = points.to(self._subject.planes)
+        return torch.cat([self._generator.look(self._subject, part[None]).density[0] for part in points.split(CHUNK)])
 
     @torch.no_grad()
     def render(self, labels: Tensor, size: int, background: float = 1.0) -> Rendering:
@@ -127,11 +138,22 @@ class GeneratorHead:
         # The neighbours are asked as well, for an interval takes its colour from both ends.
         asked = F.max_pool1d(there.float(), 3, 1, 1).reshape(-1).nonzero()[:, 0]
         points = (origin[chosen, None] + direction[chosen, None] * depths[..., None]).reshape(-1, 3)
-        found, seen = self.field(points[asked])
+        looks = [self._generator.look(self._subject, part[None]) for part in points[asked].split(CHUNK)]
+        found = torch.cat([look.density[0] for look in looks]) if looks else points[:0, 0]
         density = depths.new_zeros(len(points)).index_copy(0, asked, found).reshape(shape) * there
-        rgb = depths.new_zeros(len(points), 3).index_copy(0, asked, seen)
-        pixels = composite(density[None], matter_colour(density, rgb.reshape(*shape, 3))[None], depths[None])
-        colour[chosen], alpha[chosen], depth[chosen] = pixels.colour[0], pixels.alpha[0], pixels.depth[0]
+        pixels = composite(density[None], density.new_zeros(1, *shape, 0), depths[None])
+        # A pixel is a sum over samples: those without a share in it need no colour.
+        share = matter_share(density, sample_shares(pixels.weights[0]))
+        # What the others would have given is spread over the rest of the ray.
+        whole = share.sum(1, keepdim=True)
+        clear = share * (share > FAINT * whole)
+        share = (clear * (whole / clear.sum(1, keepdim=True).clamp(min=TINY))).reshape(-1)[asked]
+        total = depths.new_zeros(shape[0], 3)
+        for look, own, rays in zip(looks, share.split(CHUNK), (asked // shape[1]).split(CHUNK), strict=True):
+            kept = own.nonzero()[:, 0]
+            seen = self._generator.colours(self._subject, look.at(kept))[0, :, :3].clamp(0, 1)
+            total.index_add_(0, rays[kept], own[kept, None] * seen)
+        colour[chosen], alpha[chosen], depth[chosen] = total, pixels.alpha[0], pixels.depth[0]
 
     @torch.no_grad()
     def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +208,7 @@ class GeneratorHead:
 
     def _grid_density(self, points: Tensor) -> Tensor:
         # The outermost nodes lie on the box, where the field ends; they are asked a hair inside.
-        return self.field(points * (1 - 1e-4))[0]
+        return self.density(points * (1 - 1e-4))
 
 
 @torch.no_grad()

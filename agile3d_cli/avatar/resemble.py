@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.traced import densities_and_colours, trace
+from agile3d_cli.avatar.traced import densities_and_colours, held, trace
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
@@ -61,7 +61,7 @@ def resemble(
         palette = generator.colours_of_parts(ws)
         traced = trace(generator, Subject(planes, backward, palette), origin[0], direction[0])
         covered = (traced.alpha > COVERED).nonzero()[:, 0]
-        traced = traced[covered]
+        traced = held(generator, traced[covered])
         solid = _solid(densities_and_colours(generator, planes, palette, traced)[0])
     black = torch.zeros(SIZE * SIZE, 3).to(ws)
     seen = black[:, 0].index_copy(0, covered, traced.alpha).reshape(1, 1, SIZE, SIZE).clamp(0, 1)

@@ -156,7 +156,7 @@ def _rays(problem: _Problem, subject: Subject, picked: Tensor) -> _Rays:
     jitter = torch.rand(1, len(picked), config.coarse, generator=problem.rng).to(origin)
     coarse = spread_depths(settings.near, settings.far, config.coarse, origin, jitter)
     points = (origin[..., None, :] + direction[..., None, :] * coarse[..., None]).flatten(1, 2)
-    density, _ = problem.generator.field(subject, points)
+    density = problem.generator.look(subject, points).density
     jitter = torch.rand(1, len(picked), config.fine, generator=problem.rng).to(origin)
     weights = interval_weights(density.reshape(coarse.shape), coarse)
     return _Rays(picked, importance_depths(coarse, weights, config.fine, jitter))

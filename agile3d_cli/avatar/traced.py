@@ -6,15 +6,16 @@ of an optimisation then asks the decoder for these points and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from agile3d_cli.avatar.render import RAYS, GeneratorHead
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.texels import Texels, gathered, texels_of
 from agile3d_cli.models.triplane import plane_features
-from agile3d_cli.models.volume import interval_weights, matter_share
+from agile3d_cli.models.volume import interval_weights, matter_share, sample_shares
 
 SAMPLES = 6
 """Points kept of a ray, those with the largest shares."""
@@ -32,10 +33,21 @@ class Traced:
     """(P,) how much of the pixel the head covers."""
     tone: Tensor | None
     """(P, SAMPLES, 3) what the subject's palette gives there (``Decoder.tone``), or None without a palette."""
+    texels: Texels | None = None
+    """What the points read of the planes, where that is kept: see ``held``."""
 
     def __getitem__(self, index: Tensor) -> Traced:
         tone = None if self.tone is None else self.tone[index]
         return Traced(self.points[index], self.shares[index], self.alpha[index], tone)
+
+
+def held(generator: TriplaneGenerator, traced: Traced) -> Traced:
+    """The same pixels, for asking again and again: on a CPU what their points read of the planes is kept."""
+    if traced.points.device.type != "cpu":
+        return traced
+    size = generator.config.plane_size
+    place = generator.deformation.focus.forward(traced.points.reshape(-1, 3))
+    return replace(traced, texels=texels_of(place, (size, size), generator.config.plane_axes))
 
 
 @torch.no_grad()
@@ -50,24 +62,20 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
         if not len(seen):
             continue
         world = origin[block][seen, None] + direction[block][seen, None] * depths[..., None]
-        density = head.field(world.reshape(-1, 3))[0].reshape(depths.shape)
+        density = head.density(world.reshape(-1, 3)).reshape(depths.shape)
         weights = interval_weights(density, depths)
-        # A sample's share is the mean of its two intervals', as colours are averaged over each.
-        share = torch.zeros_like(depths)
-        share[:, :-1] += weights / 2
-        share[:, 1:] += weights / 2
-        share = matter_share(density, share)
+        share = matter_share(density, sample_shares(weights))
         best, which = share.topk(SAMPLES, dim=1)
         chosen = world.gather(1, which[..., None].expand(-1, -1, 3))
         picked = block[seen]
         points[picked] = generator.to_canonical(subject, chosen.reshape(1, -1, 3)).reshape(chosen.shape)
         shares[picked] = best / best.sum(1, keepdim=True).clamp(min=1e-6)
         alpha[picked] = weights.sum(1)
-    tone = None
-    if subject.palette is not None:
-        raw = _raw(generator, subject.planes, points)
-        tone = generator.decoder.tone(raw, subject.palette).reshape(points.shape)
-    return Traced(points, shares, alpha, tone)
+    traced = Traced(points, shares, alpha, None)
+    if subject.palette is None:
+        return traced
+    tone = generator.decoder.tone(_raw(generator, subject.planes, traced), subject.palette)
+    return replace(traced, tone=tone.reshape(points.shape))
 
 
 def densities_and_colours(
@@ -75,7 +83,7 @@ def densities_and_colours(
 ) -> tuple[Tensor, Tensor]:
     """Densities (P, SAMPLES) at the places, and colours (P, 3) in [0, 1] that planes (1, 3, C, S, S) and a palette
     (1, parts, 3) of their own give the pixels."""
-    raw = _raw(generator, planes, traced.points)
+    raw = _raw(generator, planes, traced)
     tone = None if palette is None else generator.decoder.tone(raw, palette)
     density = generator.decoder.density(raw[..., 0]).reshape(traced.shares.shape)
     return density, _mixed(generator.decoder.colour(raw, tone), traced)
@@ -87,13 +95,19 @@ def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Ten
     Colours are as if all were in front.
     """
     tone = None if traced.tone is None else traced.tone.reshape(1, -1, 3).to(planes)
-    return _mixed(generator.decoder.colour(_raw(generator, planes, traced.points), tone), traced)
+    return _mixed(generator.decoder.colour(_raw(generator, planes, traced), tone), traced)
 
 
-def _raw(generator: TriplaneGenerator, planes: Tensor, points: Tensor) -> Tensor:
-    """The decoder's raw outputs (1, P * SAMPLES, ...) at canonical points (P, SAMPLES, 3)."""
-    place = generator.deformation.focus.forward(points.reshape(1, -1, 3).to(planes))
-    raw: Tensor = generator.decoder.raw(plane_features(planes, place, generator.config.plane_axes))
+def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
+    """The decoder's raw outputs (1, P * SAMPLES, ...) at the places."""
+    if traced.texels is not None:
+        return _decoded(generator, gathered(planes[0], traced.texels)[None])
+    place = generator.deformation.focus.forward(traced.points.reshape(1, -1, 3).to(planes))
+    return _decoded(generator, plane_features(planes, place, generator.config.plane_axes))
+
+
+def _decoded(generator: TriplaneGenerator, features: Tensor) -> Tensor:
+    raw: Tensor = generator.decoder.raw(features)
     return raw
 
 

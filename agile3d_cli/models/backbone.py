@@ -164,7 +164,7 @@ class Backbone(nn.Module):
             first = self.config.w_dim - self.config.choices.features
             mix = ws[:, -1, [first + number for number in self.config.bank.shares]]
             mixed = torch.einsum("nk,kchw->nchw", mix, self.bank)
-            image = image + F.interpolate(mixed, image.shape[-2:], mode="bilinear", align_corners=False)
+            image = image + enlarged(mixed, image.shape[-1])
         planes = image.unflatten(1, (3, self.config.plane_channels))
         if self.config.mean_planes:
             planes = planes + self.mean_planes
@@ -172,6 +172,13 @@ class Backbone(nn.Module):
             scale, shift = self.tint(ws[:, -1]).reshape(-1, 2, 3, self.config.plane_channels, 1, 1).unbind(1)
             planes = planes * (1 + scale) + shift
         return planes
+
+
+def enlarged(images: Tensor, size: int) -> Tensor:
+    """Square images (N, C, S, S) bilinearly at ``size``, as two products: with gradients a third of the work."""
+    lines = torch.eye(images.shape[-1], dtype=images.dtype, device=images.device)[None]
+    across = F.interpolate(lines, size, mode="linear", align_corners=False)[0]
+    return across.T @ images @ across
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -38,6 +38,22 @@ class Subject:
     no part into another."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """P places of N heads before their colours are made."""
+
+    canonical: Tensor
+    """(N, P, 3) in the planes' space."""
+    raw: Tensor
+    """(N, P, K) of ``Decoder.raw``."""
+    density: Tensor
+    """(N, P) per world unit, zero outside the box."""
+
+    def at(self, places: Tensor) -> Look:
+        """Some of the places, by their numbers."""
+        return Look(self.canonical[:, places], self.raw[:, places], self.density[:, places])
+
+
 class TriplaneGenerator(nn.Module):
     """Mapping, backbone, deformation and decoder; imported networks also have a super-resolution."""
 
@@ -85,13 +101,34 @@ class TriplaneGenerator(nn.Module):
 
         Outside the box the density is zero.
         """
+        look = self.look(subject, points)
+        return look.density, self.colours(subject, look)
+
+    def look(self, subject: Subject, points: Tensor) -> Look:
+        """``field`` up to where its colours begin, which cost as much again."""
         inside = points.abs().amax(-1) < self.config.box / 2
         points = self.to_canonical(subject, points)
+        normalised = self.deformation.focus.forward(points)
         if self.config.border:
             edge = 1 - 2 * self.config.border / self.config.plane_size
-            inside = inside & (self.deformation.focus.forward(points).abs().amax(-1) < edge)
-        density, features = self.canonical_field(subject.planes, points, subject.palette, subject.paint)
-        return density * inside, features
+            inside = inside & (normalised.abs().amax(-1) < edge)
+        raw = self._raw(subject.planes, normalised)
+        return Look(points, raw, self.decoder.density(raw[..., 0]) * inside)
+
+    def colours(self, subject: Subject, look: Look) -> Tensor:
+        """Colour features (N, P, F) of what was looked at."""
+        tone = None if subject.palette is None else self.decoder.tone(look.raw, subject.palette)
+        features = self.decoder.colour(look.raw, tone)
+        if subject.paint is None:
+            return features
+        normalised = self.deformation.focus.forward(look.canonical)
+        over = self.decoder.colour(self._raw(subject.paint, normalised), tone)
+        return torch.lerp(features, over, front_share(look.canonical))
+
+    def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
+        """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""
+        raw: Tensor = self.decoder.raw(plane_features(planes, normalised, self.config.plane_axes))
+        return raw
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:
         """World points (N, P, 3) of the subject to the space of the planes."""
@@ -103,14 +140,9 @@ class TriplaneGenerator(nn.Module):
         self, planes: Tensor, points: Tensor, palette: Tensor | None = None, paint: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """``field`` at points already in the planes' space."""
-        normalised = self.deformation.focus.forward(points)
-        raw = self.decoder.raw(plane_features(planes, normalised, self.config.plane_axes))
-        tone = None if palette is None else self.decoder.tone(raw, palette)
-        features = self.decoder.colour(raw, tone)
-        if paint is not None:
-            over = self.decoder.raw(plane_features(paint, normalised, self.config.plane_axes))
-            features = torch.lerp(features, self.decoder.colour(over, tone), front_share(points))
-        return self.decoder.density(raw[..., 0]), features
+        raw = self._raw(planes, self.deformation.focus.forward(points))
+        look = Look(points, raw, self.decoder.density(raw[..., 0]))
+        return look.density, self.colours(Subject(planes, None, palette, paint), look)
 
     def from_latent(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Subject:
         """Subjects of latents (N, z_dim)."""

@@ -11,14 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.layers import Linear
+from agile3d_cli.models.layers import Linear, softplus
+from agile3d_cli.models.texels import AXES, gathered, summed, table_of, texels_of
 
-AXES = {"xy_xz_zx": ((0, 1), (0, 2), (2, 0)), "xy_xz_zy": ((0, 1), (0, 2), (2, 1))}
-"""Which coordinates run along a plane's columns and rows."""
 DARKEST = 0.01
 """A part's colour keeps this far from black and white, so that a place can differ from it."""
+THINNEST = -40.0
+"""Before the softplus of density, less than this is as nothing (4e-18); see ``volume.THICKEST`` for why it ends."""
 TABLE_POINTS = 4096
-"""From so many points on, a look-up without gradients is worth a table of texels."""
+"""From so many points on, a look-up is worth a table of texels."""
+PART = 1 << 12
+"""Points that are decoded at a time where no gradient is wanted, so that they stay in a CPU's cache."""
 
 
 def plane_features(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
@@ -33,9 +36,18 @@ def plane_features(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
         (N, P, C).
     """
     many = normalised.shape[1] >= TABLE_POINTS
-    if many and planes.device.type == "cpu" and not (planes.requires_grad or normalised.requires_grad):
-        return torch.stack([_from_table(own, points, axes) for own, points in zip(planes, normalised, strict=True)])
+    if many and planes.device.type == "cpu" and not normalised.requires_grad:
+        return torch.stack([_by_texels(own, points, axes) for own, points in zip(planes, normalised, strict=True)])
     return plane_features_plain(planes, normalised, axes)
+
+
+def _by_texels(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
+    """Planes (3, C, H, W) at points (P, 3) -> (P, C)."""
+    size = (planes.shape[-2], planes.shape[-1])
+    if planes.requires_grad:
+        return gathered(planes, texels_of(normalised, size, axes))
+    table = table_of(planes)
+    return torch.cat([summed(table, texels_of(part, size, axes)) for part in normalised.split(PART)])
 
 
 def plane_features_plain(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
@@ -46,32 +58,6 @@ def plane_features_plain(planes: Tensor, normalised: Tensor, axes: str) -> Tenso
         planes.reshape(n * 3, channels, height, width), grid.reshape(n * 3, 1, -1, 2), align_corners=False
     )
     return found.reshape(n, 3, channels, -1).mean(1).transpose(1, 2)
-
-
-def _from_table(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
-    """Planes (3, C, H, W) at points (P, 3) as sums of twelve rows of a table of texels: contiguous reads, on a CPU four
-    times as fast as sampling channel by channel."""
-    _, channels, height, width = planes.shape
-    # A frame of zeros is what lies outside.
-    table = F.pad(planes, (1, 1, 1, 1)).permute(0, 2, 3, 1).reshape(-1, channels).contiguous()
-    row = width + 2
-    rows, shares = [], []
-    for number, (along, across) in enumerate(AXES[axes]):
-        left, u = _cell(normalised[:, along], width)
-        top, v = _cell(normalised[:, across], height)
-        first = number * (height + 2) * row + top * row + left
-        both = u * v
-        rows += [first, first + 1, first + row, first + row + 1]
-        shares += [1 - u - v + both, u - both, v - both, both]
-    weights = torch.stack(shares, 1) / 3
-    return F.embedding_bag(torch.stack(rows, 1), table, mode="sum", per_sample_weights=weights)
-
-
-def _cell(normalised: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Texel before each coordinate, counted with the frame, and how far the coordinate lies beyond its centre, 0..1."""
-    place = ((normalised + 1) * (size / 2) + 0.5).clamp(0, size + 1)
-    cell = place.floor().clamp(max=size)
-    return cell.int(), place - cell
 
 
 class Palette(nn.Module):
@@ -119,24 +105,40 @@ class Decoder(nn.Module):
         return torch.sigmoid(own if tone is None else own + tone) * 1.002 - 0.001
 
     def tone(self, raw: Tensor, palette: Tensor) -> Tensor:
-        """The palette's colours (N, parts, 3) at ``raw`` places (N, P, ...), before squashing, (N, P, 3).
+        """The palette's colours (N, parts, 3) at ``raw`` places (N, P, K), before squashing, (N, P, 3).
 
         What places of plain parts would add beside lightness is taken off here, so that paint can still add it.
         """
-        shares = raw[..., 1 + self.colours :].softmax(-1)
-        tone = torch.logit(torch.einsum("npk,nkc->npc", shares, palette), DARKEST)
+        # Channels first: short rows, one softmax each, are several times slower.
+        first = raw.transpose(1, 2).contiguous()
+        shares = first[:, 1 + self.colours :].softmax(1)
+        mixed = self._mixture(palette) @ shares
+        tone = torch.logit(mixed[:, :3], DARKEST)
         if self._plain:
-            own = raw[..., 1:4]
-            tone = tone - shares[..., self._plain].sum(-1, keepdim=True) * (own - own.mean(-1, keepdim=True))
-        return tone
+            own = first[:, 1:4]
+            tone = tone - mixed[:, 3:] * (own - own.mean(1, keepdim=True))
+        return tone.transpose(1, 2)
+
+    def _mixture(self, palette: Tensor) -> Tensor:
+        """What shares of parts are summed up with, (N, 3 or 4, parts): colours, and whether the part is plain."""
+        if not self._plain:
+            return palette.transpose(1, 2)
+        plain = palette.new_zeros(len(palette), palette.shape[1], 1)
+        plain[:, self._plain] = 1
+        return torch.cat([palette, plain], 2).transpose(1, 2)
 
     def raw(self, features: Tensor) -> Tensor:
         """Before the squashing functions: density, F colours, the parts' logits, (..., 1 + F + parts)."""
-        x = F.softplus(self.hidden(features))
+        if features.requires_grad or features.dim() < 2:
+            return self._raw(features)
+        return torch.cat([self._raw(part) for part in features.split(PART, -2)], -2)
+
+    def _raw(self, features: Tensor) -> Tensor:
+        x = softplus(self.hidden(features))
         for layer in self.more:
-            x = F.softplus(layer(x))
+            x = softplus(layer(x))
         return self.output(x)
 
     def density(self, raw: Tensor) -> Tensor:
         """Raw density output to density per world unit."""
-        return F.softplus(raw * self.density_gain - 1) * self.density_gain
+        return F.softplus((raw * self.density_gain - 1).clamp(min=THINNEST)) * self.density_gain

@@ -17,6 +17,7 @@ from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.avatar.resemble import resemble
+from agile3d_cli.avatar.residual import add_roughness_gradient, roughness
 from agile3d_cli.avatar.search import search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
@@ -163,6 +164,14 @@ def test_paint_moves_no_surface(micro: BaseModel, latent: Latent, style: StyleDi
     behind = micro.generator.to_canonical(latent.subject(micro.generator), points[None])[0, :, 2] < PAINT_FADES[0]
     assert behind.any() and torch.equal(bare[1][behind], painted[1][behind])
     assert torch.equal(bare[1][behind], styled[1][behind])
+
+
+def test_the_gradient_of_roughness_is_its_derivative() -> None:
+    paint = torch.randn(1, 3, 2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    (expected,) = torch.autograd.grad(roughness(paint, 1.5, 0.3), paint)
+    found = torch.ones_like(paint)
+    add_roughness_gradient(found, paint.detach(), 1.5, 0.3)
+    torch.testing.assert_close(found - 1, expected)
 
 
 def test_softening_keeps_constants_and_the_mean() -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.render import GeneratorHead, render_plain
-from agile3d_cli.avatar.traced import colours, trace
+from agile3d_cli.avatar.traced import colours, held, trace
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.generator import PAINT_FADES, Subject
+from agile3d_cli.models.generator import PAINT_FADES, Look, Subject
 
 WIDE = FaceConfig().wide
 
@@ -53,6 +53,13 @@ class Balls:
         density = 100 * torch.sigmoid(-300 * torch.stack(away).amin(0))
         colour = torch.full((*points.shape[:2], 3), 0.5)
         return density, colour * (density[..., None] > 1) if self.hollow else colour
+
+    def look(self, subject: Subject, points: Tensor) -> Look:
+        density, colour = self.field(subject, points)
+        return Look(points, colour, density)
+
+    def colours(self, subject: Subject, look: Look) -> Tensor:
+        return look.raw
 
 
 def test_what_floats_beside_the_head_is_not_drawn(micro: BaseModel) -> None:
@@ -105,6 +112,20 @@ def test_traced_pixels_are_the_rendered_ones(micro: BaseModel) -> None:
     # Measured: 0.003 on average, 0.07 at most, as only the largest shares are kept.
     assert float(miss.mean()) < 0.006 and float(miss.max()) < 0.15
     assert not found[traced.alpha == 0].any()
+
+
+def test_held_pixels_are_the_traced_ones(micro: BaseModel) -> None:
+    generator = micro.generator
+    subject = generator.from_latent(torch.randn(1, 8, generator=torch.Generator().manual_seed(1)))
+    origin, direction = camera.rays(camera.portrait_label(0.2)[None], 48, 48)
+    traced = trace(generator, subject, origin[0], direction[0])
+    kept = held(generator, traced)
+    planes = subject.planes.detach().requires_grad_()
+    seen = [colours(generator, planes, pixels) for pixels in (traced, kept)]
+    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-5)
+    plain, own = (torch.autograd.grad(pixels.square().sum(), planes)[0] for pixels in seen)
+    torch.testing.assert_close(own, plain, rtol=1e-3, atol=1e-4)
+    assert kept[torch.arange(3)].texels is None, "some of the pixels read other texels"
 
 
 def test_field_of_the_head_is_the_generator_s(micro: BaseModel) -> None:

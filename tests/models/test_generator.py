@@ -11,7 +11,7 @@ import torch
 from agile3d_cli import camera
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.errors import ConfigError, MissingError, RefusedError
-from agile3d_cli.models.backbone import DECIDED, Mapping, chosen, decided
+from agile3d_cli.models.backbone import DECIDED, Mapping, chosen, decided, enlarged
 from agile3d_cli.models.checkpoints import architecture, generator_tensors, load_base
 from agile3d_cli.models.config import (
     EG3D_FFHQ_512,
@@ -377,6 +377,12 @@ def test_traits_stand_in_every_style_before_the_shares() -> None:
     assert torch.equal(generator.mapping(z)[..., -7:-5], found)
     with pytest.raises(ConfigError, match="traits"):
         dataclasses.replace(CHOOSING, traits=TraitsConfig(3))
+
+
+def test_enlarging_is_bilinear() -> None:
+    small = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(small, (16, 16), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarged(small, 16), expected, rtol=0, atol=2e-6)
 
 
 def test_the_bank_adds_its_planes_by_their_shares() -> None:

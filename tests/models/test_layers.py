@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.models import layers
-from agile3d_cli.models.layers import GAIN, SLOPE, Linear, ModulatedConv, activate, blur_kernel, upsample
+from agile3d_cli.models.layers import GAIN, SLOPE, Linear, ModulatedConv, activate, blur_kernel, softplus, upsample
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -163,3 +163,11 @@ def test_a_blur_first_asked_for_without_gradients_takes_part_in_them() -> None:
     x = torch.zeros(1, 3, 4, 4, requires_grad=True)
     upsample(x).sum().backward()
     assert x.grad is not None and (x.grad > 0).all()
+
+
+def test_softplus_is_torch_s() -> None:
+    x = torch.cat([torch.linspace(-200, 200, 4001), torch.linspace(-20, 20, 4001)])
+    expected = F.softplus(x.double()).float()
+    torch.testing.assert_close(softplus(x.clone()), expected, rtol=2e-7, atol=2e-7)
+    free = x.clone().requires_grad_()
+    assert torch.equal(softplus(free), F.softplus(free))

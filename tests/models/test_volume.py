@@ -143,3 +143,16 @@ def test_shares_of_matter_are_the_transpose_of_its_colour() -> None:
     colour = torch.rand(1, 7, 12, 3, generator=rng)
     expected = (share[..., None] * matter_colour(density, colour)).sum(2)
     torch.testing.assert_close((matter_share(density, share)[..., None] * colour).sum(2), expected)
+
+
+def test_nothing_behind_a_surface_has_a_denormal_gradient() -> None:
+    depths = line(400).float()
+    density = torch.full_like(depths, 900.0, requires_grad=True)
+    weights = interval_weights(density, depths)
+    # Without the end of what counts, the first 88 absorbed are worth a denormal number here.
+    (1e-5 * weights * torch.linspace(0, 1, 399)).sum().backward()
+    assert density.grad is not None
+    size = density.grad.abs()
+    assert bool((size > 0).any()) and not bool(((size > 0) & (size < torch.finfo(torch.float32).tiny)).any())
+    exact = interval_weights(density.detach().double(), depths.double())
+    torch.testing.assert_close(weights.detach().double(), exact, rtol=0, atol=1e-6)
