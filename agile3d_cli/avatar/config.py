@@ -146,6 +146,9 @@ class InvertConfig:
     """Pixels compared in one of them."""
     rays: int = 2048
     """Pixels compared in one step of the search."""
+    reach: float = 1.3
+    """No searched coordinate of the latent goes further from 0, in standard deviations: where several do, the generator
+    has hardly ever seen it. Those that choose are free."""
     hold: int = 3
     """Steps for which the same pixels are compared, with the surface where the first of them found it."""
     coarse: int = 28

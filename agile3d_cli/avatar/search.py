@@ -19,6 +19,7 @@ from agile3d_cli.avatar.likeness import Shape, lead_of
 from agile3d_cli.avatar.photo import Pixels
 from agile3d_cli.models.backbone import decided
 from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.encoder import Guess
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
@@ -36,6 +37,8 @@ class _Problem:
     backward: Tensor | None
     target: Pixels
     guess: Guess
+    choosing: Tensor
+    """(1, z_dim - components) whether a searched coordinate chooses."""
     config: InvertConfig
     rng: torch.Generator
 
@@ -56,7 +59,8 @@ def search_latent(
         with torch.no_grad():
             moved = None if shape is None else shape.displacement
             backward = generator.backward(generator.deformation.weights(lead), moved)
-    problem = _Problem(generator, lead, backward, target, guess, config, rng)
+    choosing = _choosing(generator.config).to(lead.device)[None, lead.shape[1] :]
+    problem = _Problem(generator, lead, backward, target, guess, choosing, config, rng)
     starts = _starts(base, guess, lead.shape[1])
     tries = min(config.tries, len(starts)) if len(starts) > 1 else 0
     total = tries * config.try_steps + config.search_steps
@@ -75,6 +79,16 @@ def search_latent(
         centre = starts[best, None]
     found = torch.cat([lead, _descend(problem, z, centre, config.search_steps, told)[0]], 1)
     return decided(found, generator.config.choices)
+
+
+def _choosing(config: GeneratorConfig) -> Tensor:
+    """Which coordinates of z choose, (z_dim,)."""
+    found = torch.zeros(config.z_dim, dtype=torch.bool)
+    for start, bias in config.choices.groups:
+        found[start : start + len(bias)] = True
+    for number, _ in config.choices.switches:
+        found[number] = True
+    return found
 
 
 def _starts(base: BaseModel, guess: Guess, lead: int) -> Tensor:
@@ -122,6 +136,8 @@ def _descend(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            z.copy_(torch.where(problem.choosing, z, z.clamp(-config.reach, config.reach)))
         told()
     last = losses[-5:]
     return z.detach(), sum(last) / max(len(last), 1)

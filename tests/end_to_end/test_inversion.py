@@ -18,7 +18,7 @@ from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.avatar.residual import add_roughness_gradient, roughness
-from agile3d_cli.avatar.search import search_latent
+from agile3d_cli.avatar.search import _choosing, search_latent
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.landmarks import five_of
@@ -83,7 +83,8 @@ def test_a_sure_guess_is_kept_and_a_vague_one_is_left(micro: BaseModel, sitter: 
     z, face = sitter
     config = InvertConfig(search_steps=24)
     target = photo_pixels(face, WIDE, z)
-    wrong = z[:, 3:] + 1
+    wrong = z[:, 3:] + 0.5
+    assert float(wrong.abs().max()) < config.reach
     moved = []
     for deviation in (1e-3, 1.0):
         guess = Guess(wrong, torch.full_like(wrong, deviation))
@@ -92,6 +93,19 @@ def test_a_sure_guess_is_kept_and_a_vague_one_is_left(micro: BaseModel, sitter: 
         moved.append(float((found[:, 3:] - wrong).abs().max()))
     # Measured: 0.007 and 0.24.
     assert moved[0] < 0.02 and moved[1] > 0.15
+
+
+def test_no_latent_is_found_where_the_generator_has_seen_none(
+    micro: BaseModel, sitter: tuple[Tensor, AlignedFace]
+) -> None:
+    z, face = sitter
+    far = torch.full_like(z[:, 3:], 4.0)
+    config = InvertConfig(search_steps=2)
+    target, guess = photo_pixels(face, WIDE, z), Guess(far, torch.ones_like(far))
+    found = search_latent(micro, None, guess, target, config, torch.Generator().manual_seed(0), silent)
+    choosing = _choosing(micro.generator.config)[None, 3:]
+    assert float(found[:, 3:][~choosing].abs().max()) <= config.reach
+    assert (found[:, 3:][choosing] > 3.0).all()
 
 
 def test_the_style_whose_outline_fits_is_gone_on_with(micro: BaseModel, sitter: tuple[Tensor, AlignedFace]) -> None:
