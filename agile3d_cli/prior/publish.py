@@ -6,8 +6,8 @@ python -m agile3d_cli.prior.publish --kit HEAD_KIT --state runs/mini/state.safet
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def publish(kit: Path, state: Path, out: Path) -> Path:
     generator.mapping.w_avg.copy_(mean_style(generator, 4096))
     landmarks = torch.from_numpy(mean_head_landmarks(build_template(), Kit(kit))).float()
     with safe_open(state, "pt") as stored:
-        steps = int(stored.metadata()["step"])
+        facts = stored.metadata()
     model = Model(
         name="mini",
         architecture=architecture(MINI),
@@ -51,7 +51,7 @@ def publish(kit: Path, state: Path, out: Path) -> Path:
         summary="Embedded 3D head generator: canonical tri-planes learnt from synthetic heads",
         license="Apache-2.0",
         origin="made by this project",
-        training={"program": "agile3d_cli.prior", "steps_done": steps, **asdict(TrainConfig())},
+        training={"program": "agile3d_cli.prior", "steps_done": int(facts["step"]), **json.loads(facts["config"])},
         licenses=NOTES,
     )
     path = out / "mini.safetensors"

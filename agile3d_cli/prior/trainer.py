@@ -5,6 +5,7 @@ Supervision is exact and per point (``points``), so no ray is marched. Checkpoin
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -182,7 +183,7 @@ class Trainer:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
         temporary = self.out / "state.part"
-        metadata = {"step": str(self.step), "config": repr(asdict(self.config))}
+        metadata = {"step": str(self.step), "config": json.dumps(asdict(self.config))}
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, temporary, metadata)
         os.replace(temporary, self.out / STATE)
 
