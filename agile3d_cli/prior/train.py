@@ -2,6 +2,7 @@
 
     python -m agile3d_cli.prior.train --kit HEAD_KIT --heads runs/heads --out runs/mini --minutes 60
 
+On several accelerators: ``accelerate launch -m agile3d_cli.prior.train ...``, where ``--batch`` is of each.
 Stops at ``--minutes`` or at the configured steps; run again to go on from the last checkpoint.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from agile3d_cli.device import choose_device
 from agile3d_cli.heads.correspondence import anchors, solve_grids, without_folds
@@ -89,7 +92,9 @@ def main() -> None:
         generator = new_generator(args.kit, config.seed)
         learn_traits(generator.mapping, config.seed)
         start_palette(generator, config.seed)
-    trainer = Trainer(generator.to(choose_device(args.device)), config, args.out)
+    several = Accelerator(cpu=args.device == "cpu") if "WORLD_SIZE" in os.environ else None
+    device = choose_device(args.device) if several is None else several.device
+    trainer = Trainer(generator.to(device), config, args.out, several)
     trainer.load()
     interior = torch.from_numpy(interior_points(build_template(), INTERIOR)).float()
     trainer.run(HeadPoints(args.heads, trainer.generator, interior, features=config.features), args.minutes)

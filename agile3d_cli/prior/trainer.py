@@ -13,6 +13,7 @@ import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.points import PAIRED, HeadPoints, PointBatch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS = 240
@@ -86,10 +90,16 @@ def _unlikely(raw: Tensor, colours: int, batch: PointBatch) -> Tensor:
 
 
 class Trainer:
-    """The loop and its state; ``save`` and ``load`` make a run exactly resumable."""
+    """The loop and its state; ``save`` and ``load`` make a run exactly resumable.
 
-    def __init__(self, generator: TriplaneGenerator, config: TrainConfig, out: Path):
+    ``several`` are processes that train together, each on batches of its own: gradients are averaged, the first writes.
+    """
+
+    def __init__(
+        self, generator: TriplaneGenerator, config: TrainConfig, out: Path, several: Accelerator | None = None
+    ):
         self.generator, self.config, self.out, self.step = generator, config, out, 0
+        self._several = several if several is not None and several.num_processes > 1 else None
         self.device = next(generator.parameters()).device
         if generator.config.traits.count:
             # Learnt from far more latents than there are pictures.
@@ -120,12 +130,12 @@ class Trainer:
         recent, block = [], time.monotonic()
         stopped: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
-        while not stopped:
-            spent = (time.monotonic() - begun) / (60 * minutes)
+        while True:
+            spent = self._latest((time.monotonic() - begun) / (60 * minutes) if not stopped else 1.0)
             done = self.step / self.config.steps if self.config.steps else spent
             if max(spent, done) >= 1:
                 break
-            batch = data.at_step(self.step, self.config.batch, self.config.points, self.config.seed)
+            batch = data.at_step(self._draw(), self.config.batch, self.config.points, self.config.seed)
             terms = self._update(batch, done)
             recent.append(torch.stack(list(terms.values())).detach())
             if self.step % REPORT == 0:
@@ -140,6 +150,20 @@ class Trainer:
                 saved = time.monotonic()
         self.save()
 
+    def _draw(self) -> int:
+        """Number of this step's batch of this process."""
+        return (
+            self.step
+            if self._several is None
+            else self.step * self._several.num_processes + self._several.process_index
+        )
+
+    def _latest(self, share: float) -> float:
+        """The largest share that one of the processes names, so that all end at the same step."""
+        if self._several is None:
+            return share
+        return float(self._several.gather(torch.tensor([share], device=self.device)).max())
+
     def _update(self, batch: PointBatch, done: float) -> dict[str, Tensor]:
         """One step, ``done`` (0 ... 1) of the way through the training."""
         c = self.config
@@ -150,6 +174,10 @@ class Trainer:
         terms = losses(self.generator, batch, c)
         self.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
+        if self._several is not None:
+            gradients = [p.grad for p in self.generator.parameters() if p.grad is not None]
+            for own, mean in zip(gradients, self._several.reduce(gradients, "mean"), strict=True):
+                own.copy_(mean)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -177,6 +205,8 @@ class Trainer:
 
     def save(self) -> None:
         """Writes the whole state, then puts it in place of the former one."""
+        if self._several is not None and not self._several.is_main_process:
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{k}": v for k, v in self.generator.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +30,12 @@ from agile3d_cli.models.config import (
     TraitsConfig,
 )
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.prior import trainer as training
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import DECISIVE, SOLID_FROM, decide, undecide
-from agile3d_cli.prior.points import APART, PAIRED, HeadPoints, _grown
+from agile3d_cli.prior.points import APART, PAIRED, HeadPoints, PointBatch, _grown
 from agile3d_cli.prior.starts import starting_latents
-from agile3d_cli.prior.trainer import Trainer, losses
+from agile3d_cli.prior.trainer import STATE, Trainer, losses
 from agile3d_cli.prior.traits import learn_traits, name_hues, start_palette
 
 CENTRE, RADIUS, SIZE, VIEWS = torch.tensor([0.0, 0.0, 0.05]), 0.25, 24, 9
@@ -236,6 +240,47 @@ def test_training_learns_the_ball_and_keeps_its_state(data: HeadPoints, tmp_path
     assert all(
         torch.equal(a, b) for a, b in zip(trainer.generator.parameters(), other.generator.parameters(), strict=True)
     )
+
+
+TOGETHER = """
+import runpy, sys
+from dataclasses import replace
+from pathlib import Path
+from accelerate import Accelerator
+from agile3d_cli.prior.points import HeadPoints
+from agile3d_cli.prior.trainer import Trainer
+known = runpy.run_path(sys.argv[1])
+several = Accelerator(cpu=True)
+assert several.num_processes == 2
+data = HeadPoints(Path(sys.argv[2]), known["made"](), known["interior"](), held_out=2)
+trainer = Trainer(known["made"](), replace(known["TRAIN"], steps=4), Path(sys.argv[3]), several)
+trainer.run(data, minutes=5)
+"""
+
+
+def test_two_processes_do_what_one_does_with_both_batches(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("accelerate")
+    program = tmp_path / "program.py"
+    program.write_text(TOGETHER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program)]
+    around = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    subprocess.run([*launch, __file__, str(shards), str(tmp_path / "out")], check=True, timeout=300, env=around)
+    found = load_file(tmp_path / "out" / STATE)
+
+    def of_both(generator: TriplaneGenerator, both: list[PointBatch], config: TrainConfig) -> dict[str, Tensor]:
+        rows = [losses(generator, batch, config) for batch in both]
+        return {name: (rows[0][name] + rows[1][name]) / 2 for name in rows[0]}
+
+    monkeypatch.setattr(training, "losses", of_both)
+    data = HeadPoints(shards, made(), interior(), held_out=2)
+    alone = Trainer(made(), TRAIN, tmp_path)
+    for step in range(4):
+        both = [data.at_step(2 * step + k, TRAIN.batch, TRAIN.points, TRAIN.seed) for k in range(2)]
+        alone._update(both, step / 4)  # type: ignore[arg-type]
+    for name, value in alone.generator.state_dict().items():
+        torch.testing.assert_close(found[f"model.{name}"], value, rtol=1e-4, atol=1e-5)
 
 
 def test_inversions_start_from_every_hair_style_parted_both_ways() -> None:
