@@ -29,8 +29,11 @@ from agile3d_cli.models.encoder import Guess, agreed
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 Progress = Callable[[float], None]
-BROAD = 2.0
-"""Width of the filter that takes broad tones from painted planes, texels."""
+BROAD, TONE = 2.0, 4.0
+"""Widths of the filters that take the broad forms, and the tones alone, from painted planes, texels."""
+DRAWN, NEAR = 0.2, 1.5
+"""What a style changes, finer than tones, from which on it draws something of its own there; and how far that reaches,
+texels."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Latent:
             generator: the base, whose surfaces it has.
             painter: a stylized copy whose colours it has; the base's own without one.
             displacement: a style's own part of the deformation.
-            identity: how much of what was painted shows, 0 to 1. Up to the middle its broad tones come in, beyond it
-                the fine detail, which works against a style.
+            identity: how much of what was painted shows, 0 to 1. Up to the middle its tones and broad forms come in,
+                beyond it the fine detail. Where the style draws something of its own, only the tones do.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
         moved = self.displacement
@@ -69,9 +72,18 @@ class Latent:
         subject = generator.subject(self.ws, weights, moved)
         paint = subject.planes if painter is None else painter.backbone(self.ws)
         if self.paint is not None:
-            broad = soften(self.paint, BROAD)
-            paint = paint + min(1.0, 2 * identity) * broad + max(0.0, 2 * identity - 1) * (self.paint - broad)
+            tones, broad = soften(self.paint, TONE), soften(self.paint, BROAD)
+            early, late = min(1.0, 2 * identity), max(0.0, 2 * identity - 1)
+            free = 1.0 if painter is None else 1 - drawn(paint - subject.planes)
+            paint = paint + early * tones + free * (early * (broad - tones) + late * (self.paint - broad))
         return replace(subject, paint=paint)
+
+
+def drawn(change: Tensor) -> Tensor:
+    """Where a style's change of the planes (1, 3, C, S, S) draws something, such as its own eyes, beside which the
+    photo's would be a second pair: (1, 3, 1, S, S) from 0 to 1."""
+    fine = (change - soften(change, TONE)).abs().mean(2, keepdim=True)
+    return (soften(fine, NEAR) / DRAWN).clamp(max=1)
 
 
 def soften(planes: Tensor, width: float) -> Tensor:

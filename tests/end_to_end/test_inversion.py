@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.invert import Latent, invert, soften
+from agile3d_cli.avatar.invert import TONE, Latent, invert, soften
 from agile3d_cli.avatar.latents import build_head
 from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.photo import photo_pixels
@@ -25,7 +26,7 @@ from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import look_up
 from agile3d_cli.models.encoder import Guess
-from agile3d_cli.models.generator import PAINT_FADES, Subject
+from agile3d_cli.models.generator import PAINT_FADES, Subject, TriplaneGenerator
 from agile3d_cli.models.identity import embed_faces
 from agile3d_cli.models.styled import StyleDifference
 
@@ -178,6 +179,26 @@ def test_paint_moves_no_surface(micro: BaseModel, latent: Latent, style: StyleDi
     behind = micro.generator.to_canonical(latent.subject(micro.generator), points[None])[0, :, 2] < PAINT_FADES[0]
     assert behind.any() and torch.equal(bare[1][behind], painted[1][behind])
     assert torch.equal(bare[1][behind], styled[1][behind])
+
+
+def test_where_a_style_draws_only_tones_of_the_photo_show(micro: BaseModel, latent: Latent) -> None:
+    assert latent.paint is not None
+    generator, size = micro.generator, latent.paint.shape[-1]
+    painter = copy.deepcopy(generator)
+    with torch.no_grad():
+        # The left half of the planes is checkered by the style, the right half is the base's own.
+        checks = (torch.arange(size)[:, None] + torch.arange(size)[None]) % 2 * 2.0 - 1
+        painter.backbone.mean_planes[..., : size // 2] += checks[:, : size // 2]
+
+    def added(styled: TriplaneGenerator) -> Tensor:
+        paint = latent.subject(generator, styled).paint
+        assert paint is not None
+        return paint - styled.backbone(latent.ws)
+
+    free, bound = added(generator), added(painter)
+    torch.testing.assert_close(free, latent.paint)
+    torch.testing.assert_close(bound[..., : size // 4], soften(latent.paint, TONE)[..., : size // 4])
+    torch.testing.assert_close(bound[..., -1], latent.paint[..., -1], atol=1e-3, rtol=0)
 
 
 def test_the_gradient_of_roughness_is_its_derivative() -> None:
