@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.render import GeneratorHead
@@ -36,7 +37,8 @@ from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
-PREVIEW_PEOPLE, PREVIEW_SIZE = 8, 192
+PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
+"""People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
 FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
 """Terms of exemplars, as SPDX identifiers, that allow commercial use."""
 
@@ -106,7 +108,7 @@ def learn_style(
         license=terms.license,
         base=base.reference,
         tensors=learnt.difference.tensors(),
-        preview=torch.from_numpy(_sheet(people)),
+        preview=torch.from_numpy(_sheet(F.interpolate(people, size=KEPT_SIZE, mode="area"))),
         summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
         created=datetime.date.today().isoformat(),
         stylizer=stylizer_card,
@@ -187,7 +189,7 @@ def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
 
 
 def _sheet(people: torch.Tensor) -> np.ndarray:
-    rows = people.reshape(4, 4, 3, PREVIEW_SIZE, PREVIEW_SIZE)
+    rows = people.reshape(4, 4, *people.shape[1:])
     return to_array(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
 
 

@@ -35,7 +35,7 @@ from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
-from agile3d_cli.style.pipeline import learn_style
+from agile3d_cli.style.pipeline import KEPT_SIZE, learn_style
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
@@ -199,6 +199,7 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     bundle = read_style(whole.bundle)
     assert bundle.base.sha256 == micro.reference.sha256 and bundle.training["pairs"] == 20
     assert len(bundle.exemplars) == 5 and bundle.stylizer["name"] == "tint" and bundle.preview is not None
+    assert bundle.preview.shape == (4 * KEPT_SIZE, 4 * KEPT_SIZE, 3)
     assert whole.preview.is_file() and whole.report.is_file() and whole.stopped == "length"
     assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
     assert json.loads(whole.report.read_text())["notes"] == told
