@@ -46,7 +46,7 @@ from agile3d_cli.scores import identity_rank
 
 CELL = 256
 NOBODY = 1e3
-"""Every number of the code of a portrait in which no face is found: it must not count as anyone's."""
+"""Every number of the code of a portrait in which no face is found; far from everybody."""
 SIDE = np.deg2rad(25.0)
 TURNED, YAWS = 8, (-60.0, -30.0, 0.0, 30.0, 60.0)
 """People on the sheet of yaws, and the yaws in degrees."""
@@ -55,11 +55,17 @@ PHOTOS = Path(__file__).parents[1] / "../shared/assets/photos-london-smiling"
 
 
 def _likeness(portraits: torch.Tensor, photos: torch.Tensor, own: list[int]) -> dict[str, float]:
-    """Rank and distances; ``portraits`` holds the same number of views of each chosen photo, one after another."""
+    """Rank and distances; ``portraits`` holds the same number of views of each chosen photo, one after another.
+
+    A portrait in which no face is found finds nobody.
+    """
     numbers = torch.tensor(own).repeat_interleave(len(portraits) // len(own))
-    rank = identity_rank(portraits, photos, numbers)
+    seen = portraits[:, 0] != NOBODY
+    share = float(seen.float().mean())
+    rank = identity_rank(portraits[seen], photos, numbers[seen]) if share else None
     distances = (portraits - photos[numbers]).norm(dim=1)
-    return {"top1": rank.top1, "top5": rank.top5, "identity_median": float(distances.median())}
+    top1, top5 = (share * rank.top1, share * rank.top5) if rank else (0.0, 0.0)
+    return {"top1": top1, "top5": top5, "identity_median": float(distances.median())}
 
 
 def _turned(head: GeneratorHead) -> np.ndarray:
