@@ -135,7 +135,7 @@ class Trainer:
             done = self.step / self.config.steps if self.config.steps else spent
             if max(spent, done) >= 1:
                 break
-            batch = data.at_step(self._draw(), self.config.batch, self.config.points, self.config.seed)
+            batch = data.at_step(self._turn(), self.config.batch, self.config.points, self.config.seed)
             terms = self._update(batch, done)
             recent.append(torch.stack(list(terms.values())).detach())
             if self.step % REPORT == 0:
@@ -150,7 +150,7 @@ class Trainer:
                 saved = time.monotonic()
         self.save()
 
-    def _draw(self) -> int:
+    def _turn(self) -> int:
         """Number of this step's batch of this process."""
         return (
             self.step

@@ -17,14 +17,14 @@ from agile3d_cli.models.config import ChoicesConfig, DeformationConfig, FocusCon
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig, resized
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
-from agile3d_cli.prior import flat_files, flat_teacher
-from agile3d_cli.prior.flat import sized
-from agile3d_cli.prior.flat_code import PITCH, YAW, camera_angles, camera_code, camera_labels, flat_code
-from agile3d_cli.prior.flat_config import FLAT, FLAT_ENCODER, FlatConfig
-from agile3d_cli.prior.flat_disturb import disturbed
-from agile3d_cli.prior.flat_losses import place_weights, signal_to_noise
-from agile3d_cli.prior.flat_teacher import Pool, Teacher
-from agile3d_cli.prior.flat_trainer import FlatTrainer
+from agile3d_cli.prior.flat import files as flat_files
+from agile3d_cli.prior.flat import teacher as flat_teacher
+from agile3d_cli.prior.flat.code import PITCH, YAW, camera_angles, camera_code, camera_labels, flat_code
+from agile3d_cli.prior.flat.config import FLAT, FLAT_ENCODER, FlatConfig, sized
+from agile3d_cli.prior.flat.disturb import disturbed
+from agile3d_cli.prior.flat.losses import place_weights, signal_to_noise
+from agile3d_cli.prior.flat.teacher import Pool, Teacher
+from agile3d_cli.prior.flat.trainer import FlatTrainer
 
 SIZE = 16
 TEACHER = GeneratorConfig(

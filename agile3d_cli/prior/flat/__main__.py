@@ -12,26 +12,15 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from agile3d_cli.device import choose_device
 from agile3d_cli.models.checkpoints import load_base
-from agile3d_cli.prior.flat_config import FlatConfig
-from agile3d_cli.prior.flat_teacher import Teacher
-from agile3d_cli.prior.flat_trainer import FlatTrainer
-
-
-def sized(config: FlatConfig, size: int) -> FlatConfig:
-    """The same training with pictures of fewer pixels, a power of two: to try things on a processor."""
-    count = size.bit_length() - 2
-    student = replace(config.student, widths=config.student.widths[:count])
-    ends = [min(end, student.num_ws) for end in accumulate(config.encoder.groups)]
-    groups = tuple(b - a for a, b in zip([0, *ends], ends, strict=False) if b > a)
-    encoder = replace(config.encoder, groups=groups, size=min(config.encoder.size, size))
-    return replace(config, student=student, encoder=encoder)
+from agile3d_cli.prior.flat.config import FlatConfig, sized
+from agile3d_cli.prior.flat.teacher import Teacher
+from agile3d_cli.prior.flat.trainer import FlatTrainer
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.models.perceptual import unit_features
-from agile3d_cli.prior.flat_config import FlatConfig
+from agile3d_cli.prior.flat.config import FlatConfig
 
 FACE_RADIUS = 0.3
 """Of the bump of weight in the middle of the picture, at which it has fallen to 0.6; share of the picture."""

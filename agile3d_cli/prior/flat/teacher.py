@@ -19,7 +19,7 @@ from agile3d_cli.avatar.render import AROUND, BEFORE, BEYOND, FULL, SEEN, SOLID,
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, matter_colour, spread_depths
-from agile3d_cli.prior.flat_code import camera_labels, flat_code
+from agile3d_cli.prior.flat.code import camera_labels, flat_code
 from agile3d_cli.style.faces import BACKGROUND
 
 HEADS = 16

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
-from agile3d_cli.prior.flat_config import FlatConfig
+from agile3d_cli.prior.flat.config import FlatConfig
 
 GENERATOR, ENCODER, STATE = "flat.safetensors", "flat_encoder.safetensors", "state.safetensors"
 NOISE = "noise_const"

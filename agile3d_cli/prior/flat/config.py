@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from agile3d_cli.heads.parameters import Z_DIM
 from agile3d_cli.models.flat_encoder import FlatEncoderConfig
@@ -64,3 +65,13 @@ class FlatConfig:
     redraw_from: float = 0.25
     """Share of the encoder's time after which codes are drawn again by the student."""
     seed: int = 0
+
+
+def sized(config: FlatConfig, size: int) -> FlatConfig:
+    """The same training with pictures of fewer pixels, a power of two: to try things on a processor."""
+    count = size.bit_length() - 2
+    student = replace(config.student, widths=config.student.widths[:count])
+    ends = [min(end, student.num_ws) for end in accumulate(config.encoder.groups, initial=0)]
+    groups = tuple(b - a for a, b in pairwise(ends) if b > a)
+    encoder = replace(config.encoder, groups=groups, size=min(config.encoder.size, size))
+    return replace(config, student=student, encoder=encoder)

@@ -25,11 +25,11 @@ from agile3d_cli.image import save_png
 from agile3d_cli.models.flat_encoder import FlatEncoder, resized
 from agile3d_cli.models.layers import Linear, ModulatedConv
 from agile3d_cli.models.stylegan2 import StyleGAN2
-from agile3d_cli.prior import flat_files
-from agile3d_cli.prior.flat_config import CAMERA_NUMBERS, FlatConfig
-from agile3d_cli.prior.flat_disturb import disturbed
-from agile3d_cli.prior.flat_losses import code_terms, picture_terms, place_weights, signal_to_noise
-from agile3d_cli.prior.flat_teacher import Pool, Teacher
+from agile3d_cli.prior.flat import files as flat_files
+from agile3d_cli.prior.flat.config import CAMERA_NUMBERS, FlatConfig
+from agile3d_cli.prior.flat.disturb import disturbed
+from agile3d_cli.prior.flat.losses import code_terms, picture_terms, place_weights, signal_to_noise
+from agile3d_cli.prior.flat.teacher import Pool, Teacher
 
 log = logging.getLogger("agile3d.prior")
 CHECKPOINT_SECONDS, LOG_SECONDS = 40.0, 10.0
