@@ -100,14 +100,17 @@ class StyleGAN2(nn.Module):
             for a, b, size in zip(before, config.widths, config.resolutions, strict=True)
         )
 
-    def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None, size: int | None = None) -> Tensor:
         """Pictures (N, 3, size, size), about [-1, 1] and not clamped.
 
         Args:
             ws: (N, num_ws, w_dim).
             noise: a map (N or 1, 1, h, w) for each convolution; their own without it.
+            size: draws no more than the blocks up to so many pixels, one of the configuration's resolutions.
         """
-        return synthesis(self.const, [block for block in self.blocks if isinstance(block, Block)], ws, noise)
+        count = len(self.blocks) if size is None else 1 + self.config.resolutions.index(size)
+        blocks = [block for block in self.blocks if isinstance(block, Block)][:count]
+        return synthesis(self.const, blocks, ws[:, : 2 * count], noise)
 
 
 def synthesis(const: Tensor, blocks: Sequence[Block], ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:

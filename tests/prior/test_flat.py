@@ -174,7 +174,7 @@ def test_each_stage_learns(tmp_path: Path) -> None:
     told = {}
     for stage, step, count in (
         ("mapping", lambda: made._map(), 60),
-        ("student", lambda: made._draw(pool), 60),
+        ("student", lambda: made._draw(pool, SIZE), 60),
         ("encoder", lambda: made._tell(pool, 0.0), 60),
         ("encoder", lambda: made._tell(pool, 1.0), 20),
     ):

@@ -2,6 +2,7 @@
 
     python -m agile3d_cli.prior.flat --out runs/flat --minutes 2.5 --device cuda
 
+With ``--heads`` the pictures are the exact ones that ``mini`` was trained on (``prior/subjects.py``) instead of its own.
 Makes ``flat.safetensors``, ``flat_encoder.safetensors`` and ``sheet.png``; run again to go on from the state it left.
 Source: AgileGAN (Song et al., SIGGRAPH 2021), sections 3 and 4, whose prior is learnt from photos; here the pictures
 are drawn by the base generator and the codes behind them are known.
@@ -19,6 +20,7 @@ import torch
 from agile3d_cli.device import choose_device
 from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.prior.flat.config import FlatConfig, sized
+from agile3d_cli.prior.flat.heads import head_pool
 from agile3d_cli.prior.flat.teacher import Teacher
 from agile3d_cli.prior.flat.trainer import FlatTrainer
 
@@ -35,6 +37,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=FlatConfig.batch)
     parser.add_argument("--pictures", type=int, default=FlatConfig.pictures, help="most pictures that are drawn")
     parser.add_argument("--held-out", type=int, default=FlatConfig.held_out, help="pictures for the figures")
+    parser.add_argument(
+        "--heads", type=Path, help="folder of synthetic heads to learn from instead of drawing pictures"
+    )
+    parser.add_argument("--start", type=Path, help="folder of an earlier result that a new training begins with")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates")
     parser.add_argument("--draw-share", type=float, default=FlatConfig.draw_share)
     args = parser.parse_args()
@@ -56,8 +62,11 @@ def main() -> None:
     device = choose_device(args.device)
     generator = load_base(args.base, device).generator
     trainer = FlatTrainer(Teacher(generator, args.size, config.spread), config, device, args.out)
+    if args.start is not None:
+        trainer.start_from(args.start)
     trainer.load()
-    trainer.run(args.minutes)
+    pool = None if args.heads is None else head_pool(args.heads, args.size, config, device)
+    trainer.run(args.minutes, pool)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class FlatConfig:
     mapping_share: float = 0.06
     student_share: float = 0.57
     """Of what is left then: the mapping alone, and the whole student; the encoder has the rest."""
+    half_share: float = 0.5
+    """Of the student's time: pictures of half the size, which cost a third and tell where everything is."""
     latents: int = 65_536
     """Of which the mapping is told what the teacher makes of them."""
     mapping_batch: int = 2048

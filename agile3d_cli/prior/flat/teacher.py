@@ -47,9 +47,22 @@ class Pool:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def take(self, rows: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes (B, w_dim), pictures (B, 3, S, S) in [-1, 1] and coverage (B, 1, S, S) in [0, 1] of some rows."""
+    def split(self, count: int) -> tuple[Pool, Pool]:
+        """The first pictures, and the others."""
+        first, others = slice(count), slice(count, None)
+        return Pool(self.codes[first], self.pictures[first]), Pool(self.codes[others], self.pictures[others])
+
+    @property
+    def size(self) -> int:
+        """Edge of the pictures, pixels."""
+        return self.pictures.shape[-1]
+
+    def take(self, rows: Tensor | slice, size: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (B, w_dim), pictures (B, 3, S, S) in [-1, 1] and coverage (B, 1, S, S) in [0, 1] of some rows, reduced
+        to ``size`` where it is given."""
         shown = self.pictures[rows].float() / 255
+        if size is not None and size != self.size:
+            shown = F.interpolate(shown, (size, size), mode="area")
         return self.codes[rows], shown[:, :3] * 2 - 1, shown[:, 3:]
 
 

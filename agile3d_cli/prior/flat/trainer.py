@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from agile3d_cli.image import save_png
 from agile3d_cli.models.flat_encoder import FlatEncoder, resized
 from agile3d_cli.models.layers import Linear, ModulatedConv
-from agile3d_cli.models.stylegan2 import StyleGAN2
+from agile3d_cli.models.stylegan2 import Block, StyleGAN2
 from agile3d_cli.prior.flat import files as flat_files
 from agile3d_cli.prior.flat.config import CAMERA_NUMBERS, FlatConfig
 from agile3d_cli.prior.flat.disturb import disturbed
@@ -75,13 +75,38 @@ class FlatTrainer:
         """Whether every stage has had its time."""
         return all(share >= 1 for share in self.progress.values())
 
+    def start_from(self, folder: Path) -> None:
+        """Takes over the networks of an earlier training, whose pictures may be smaller or larger, instead of the first
+        stage; what they lack stays new, but draws nothing yet."""
+        drawn, _ = flat_files.load_generator(folder / flat_files.GENERATOR)
+        known = drawn.state_dict()
+        with torch.no_grad():
+            for block in list(self.student.blocks)[len(drawn.blocks) :]:
+                assert isinstance(block, Block)
+                block.output.weight.zero_()
+            for name, value in self.student.state_dict().items():
+                if name in known:
+                    value.copy_(known[name])
+            seen = torch.randn(len(self.latents), CAMERA_NUMBERS, generator=self.rng, device=self.device)
+            styles = self.student.mapping(torch.cat([self.latents, seen], 1))
+            rows = torch.cat([styles, torch.ones_like(styles[:, :1])], 1).double()
+            found = torch.linalg.lstsq(rows, torch.cat([self.known, seen], 1).double()).solution.T.float()
+            self.readout.weight.copy_(found[:, :-1] / self.readout.gain)
+            self.readout.bias.copy_(found[:, -1])
+            if sum(self.config.encoder.groups) == drawn.config.num_ws:
+                self.encoder.load_state_dict(flat_files.load_encoder(folder / flat_files.ENCODER).state_dict())
+        self.progress["mapping"] = 1.0
+        self.student_average, self.encoder_average = _frozen(self.student), _frozen(self.encoder)
+
     def run(self, minutes: float, pool: Pool | None = None) -> None:
         """Draws pictures where none are given, and trains until the budget is used up or it is told to end."""
         start, self._stopped = time.monotonic(), False
         before = signal.signal(signal.SIGTERM, self._stop)
         c = self.config
-        held_rng = torch.Generator(self.device).manual_seed(c.seed + 1)
-        self.held = self.teacher.fill(c.held_out, math.inf, held_rng)
+        if pool is None:
+            self.held = self.teacher.fill(c.held_out, math.inf, torch.Generator(self.device).manual_seed(c.seed + 1))
+        else:
+            self.held, pool = pool.split(c.held_out)
         log.info("%d pictures held out (%.1f s)", len(self.held), time.monotonic() - start)
         if not self.done:
             pool_rng = torch.Generator(self.device).manual_seed(c.seed + 2)
@@ -98,7 +123,7 @@ class FlatTrainer:
         shares = (c.mapping_share, c.student_share, 1 - c.mapping_share - c.student_share)
         steps: tuple[Step, ...] = (
             lambda share: self._map(),
-            lambda share: self._draw(pool),
+            lambda share: self._draw(pool, c.student.size // 2 if share < c.half_share else c.student.size),
             lambda share: self._tell(pool, share),
         )
         for stage, share, step in zip(STAGES, shares, steps, strict=True):
@@ -165,12 +190,12 @@ class FlatTrainer:
         found = self.readout(self.student.mapping(torch.cat([self.latents[rows], seen], 1)))
         return {"known": (found - torch.cat([self.known[rows], seen], 1)).square().mean()}
 
-    def _draw(self, pool: Pool) -> dict[str, Tensor]:
+    def _draw(self, pool: Pool, size: int) -> dict[str, Tensor]:
         """The teacher's pictures, drawn by the student."""
-        codes, wanted, alphas = pool.take(self._rows(pool, self.config.batch))
+        codes, wanted, alphas = pool.take(self._rows(pool, self.config.batch), size)
         ws = self._ws(self.student, codes)
         with self._half():
-            drawn = self.student(ws).float()
+            drawn = self.student(ws, size=size).float()
         weight = place_weights(alphas, self.config)
         known = {name: self.config.known_weight * value for name, value in self._map().items()}
         return picture_terms(drawn, wanted, weight, self.config, self._numbers()) | known
