@@ -2,7 +2,7 @@
 
     python -m agile3d_cli.prior.flat --out runs/flat --minutes 2.5 --device cuda
 
-With ``--heads`` the pictures are the exact ones that ``mini`` was trained on (``prior/subjects.py``) instead of its own.
+With ``--heads`` the pictures are exact ones, those that ``mini`` was trained on (``prior/subjects.py``).
 Makes ``flat.safetensors``, ``flat_encoder.safetensors`` and ``sheet.png``; run again to go on from the state it left.
 Source: AgileGAN (Song et al., SIGGRAPH 2021), sections 3 and 4, whose prior is learnt from photos; here the pictures
 are drawn by the base generator and the codes behind them are known.
