@@ -172,7 +172,7 @@ def _ink_bend(points: np.ndarray, p: Places) -> np.ndarray:
     u = p.unit
     for eye in p.eyes:
         points = swell(points, eye, 0.34 * u, 0.28)
-    near = np.exp(-((points - (p.chin + [0, 0.3 * u, -0.3 * u])) ** 2).sum(1) / (2 * (0.7 * u) ** 2))
+    near = np.exp(-((points - (p.chin + np.array([0, 0.3, -0.3]) * u)) ** 2).sum(1) / (2 * (0.7 * u) ** 2))
     points = points * np.stack([1 - 0.24 * near, np.ones_like(near), np.ones_like(near)], 1)
     return shift(points, p.chin, 0.4 * u, np.array([0, -0.2 * u, 0.05 * u]))
 

@@ -23,6 +23,7 @@ from agile3d_cli.avatar.photo import photo_pixels, zoomed
 from agile3d_cli.avatar.resemble import resemble
 from agile3d_cli.avatar.residual import paint_residual
 from agile3d_cli.avatar.search import search_latent
+from agile3d_cli.avatar.spectacles import with_bridge
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.encoder import Guess, agreed
@@ -139,7 +140,9 @@ def first_guess(face: AlignedFace, base: BaseModel, wide: float, shape: Shape | 
         return Guess(none, torch.ones_like(none))
     crop, beyond, matte = (part[None].to(like) for part in (face.image, face.wide, face.matte))
     seen = base.encoder(crop=(crop, zoomed(face.matte, wide)[None].to(like)), wide=(beyond, matte))
-    return agreed(seen, lead_of(shape, base.generator), base.generator.mapping)
+    lead = lead_of(shape, base.generator)
+    guess = agreed(seen, lead, base.generator.mapping)
+    return guess if shape is None else with_bridge(guess, face, lead.shape[1], base.generator.config.choices)
 
 
 def _shape(face: AlignedFace, base: BaseModel) -> Shape | None:
