@@ -130,14 +130,17 @@ def shift(points: np.ndarray, centre: np.ndarray, radius: float, way: np.ndarray
     return points + near * way
 
 
+def _both(points: np.ndarray, sides: np.ndarray, bend: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """What is done to one side and to the other, at once."""
+    return points + sum(bend(points, side) - points for side in sides)
+
+
 def _toon_bend(points: np.ndarray, p: Places) -> np.ndarray:
     """Large eyes, a button of a nose, round cheeks."""
     u = p.unit
-    for eye in p.eyes:
-        points = swell(points, eye, 0.36 * u, 0.85)
+    points = _both(points, p.eyes, lambda x, eye: swell(x, eye, 0.36 * u, 0.85))
     points = swell(points, p.nose - [0, 0, 0.3 * u], 0.3 * u, -0.4)
-    for cheek in p.cheeks:
-        points = shift(points, cheek, 0.5 * u, np.array([0.1 * np.sign(cheek[0]), 0, 0.05]) * u)
+    points = _both(points, p.cheeks, lambda x, c: shift(x, c, 0.5 * u, np.array([0.1 * np.sign(c[0]), 0, 0.05]) * u))
     return shift(points, p.chin, 0.5 * u, np.array([0, 0.12 * u, 0]))
 
 
@@ -170,8 +173,7 @@ def _clay_shade(lit: Lit) -> np.ndarray:
 def _ink_bend(points: np.ndarray, p: Places) -> np.ndarray:
     """A narrow jaw with a pointed chin, larger eyes, a longer face."""
     u = p.unit
-    for eye in p.eyes:
-        points = swell(points, eye, 0.34 * u, 0.28)
+    points = _both(points, p.eyes, lambda x, eye: swell(x, eye, 0.34 * u, 0.28))
     near = np.exp(-((points - (p.chin + np.array([0, 0.3, -0.3]) * u)) ** 2).sum(1) / (2 * (0.7 * u) ** 2))
     points = points * np.stack([1 - 0.24 * near, np.ones_like(near), np.ones_like(near)], 1)
     return shift(points, p.chin, 0.4 * u, np.array([0, -0.2 * u, 0.05 * u]))
