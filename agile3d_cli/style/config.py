@@ -25,6 +25,8 @@ class NewStyleConfig:
     """How long to train: "fast", "standard" or "full"."""
     resume: bool = False
     """Go on where an interrupted run of the same name stopped."""
+    strict: bool = False
+    """Refuse exemplars about which there is a warning."""
     seed: int = 0
     """All chance comes from it."""
     device: str = "auto"

@@ -29,6 +29,7 @@ from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import make_pairs
+from agile3d_cli.style.check import check_exemplars, refuse_doubtful
 from agile3d_cli.style.config import PRESET_WORK, NewStyleConfig, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
@@ -56,7 +57,7 @@ class StyleResult:
     stopped: str
     """"length": the planned steps were done."""
     notes: tuple[str, ...] = ()
-    """What there is to say about the pictures, see ``ExemplarSet.notes``."""
+    """What there is to say about the pictures, see ``ExemplarCheck.notes``."""
 
 
 def learn_style(
@@ -79,17 +80,21 @@ def learn_style(
 
     Raises:
         PhotoError: no usable picture.
+        RefusedError: ``config.strict`` and there is a warning about the pictures; nothing was written.
         MissingError: no such stylizer or base model.
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
-    work = _work_folder(output)
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, seed=config.seed)
     base = load_base(config.base, choose_device(config.device))
     pictures = read_exemplars(exemplars, base.framing)
-    for sentence in pictures.notes:
+    check = check_exemplars(pictures)
+    for sentence in check.notes:
         note(sentence)
+    if config.strict:
+        refuse_doubtful(check)
+    work = _work_folder(output)
     _start(work, config, settings, base, pictures)
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
@@ -121,9 +126,9 @@ def learn_style(
     write_style(path, bundle)
     clock.lap("bundle")
     preview = save_png(output / "preview.png", _sheet(people))
-    report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, pictures.notes)
+    report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, check.notes)
     measured = _measured(scores)
-    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", pictures.notes)
+    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", check.notes)
 
 
 class _Clock:
@@ -153,11 +158,12 @@ def _start(
 ) -> None:
     """Empties the work folder unless the run may go on from it: same settings, same generator, same pictures."""
     facts = {
-        "config": asdict(replace(config, resume=False)),
+        "config": asdict(replace(config, resume=False, strict=False)),
         "preset": asdict(PRESET_WORK[config.preset]),
         "transfer": asdict(settings),
         "base": base.reference.sha256,
         "exemplars": pictures.card(),
+        "points": pictures.points,
     }
     plan = json.dumps(facts, sort_keys=True)
     told = work / "plan.json"
