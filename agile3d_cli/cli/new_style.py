@@ -32,6 +32,14 @@ def new_style(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse pictures about which there is a warning, with exit code 5.")
     ] = False,
+    photos: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real photos to stylize too; they show the style's shapes on real faces."),
+    ] = None,
+    export_dataset: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write the stylized pictures and their cameras for other tools (EG3D)."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help=f"Folder for bundle, preview and report. [{OUTPUT_FOLDER}/NAME-style]")
     ] = None,
@@ -42,6 +50,8 @@ def new_style(
     """Learns a style from about 20 pictures and writes it as one file."""
     if not exemplars.is_dir():
         raise UsageError(f"{exemplars} is not a folder; give the folder that holds the pictures of the style.")
+    if photos is not None and not photos.is_dir():
+        raise UsageError(f"{photos} is not a folder; give --photos a folder of photos, or leave it away.")
     config = NewStyleConfig(
         name=name or re.sub(r"[^a-z0-9_-]+", "-", exemplars.resolve().name.lower()).strip("-")[:40],
         stylizer=stylizer,
@@ -49,6 +59,8 @@ def new_style(
         preset=preset,
         resume=resume,
         strict=strict,
+        photos=photos,
+        dataset=export_dataset,
         seed=session.seed,
         device=session.device,
     )

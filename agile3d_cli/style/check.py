@@ -17,6 +17,7 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.face.pipeline import SIDE_VIEW
 from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.models.perceptual import STYLE_SIZE, style_features
+from agile3d_cli.style import kin
 from agile3d_cli.style.copies import copies, fingerprint
 from agile3d_cli.style.exemplars import FOUND, POINTED, ExemplarSet
 from agile3d_cli.style.writing import bears_writing
@@ -25,14 +26,10 @@ SOFT = 128
 """Portraits of fewer pixels a side than this are enlarged a good deal to be learnt from."""
 ASKEW = 15.0
 """Mean yaw above which a set looks to one side, degrees."""
-KIN = 3
-"""Pictures that a picture of the set should resemble."""
 STRANGER = 2.0
-"""How much further than usual a stranger is from its ``KIN`` nearest. Measured with five sets: a photo among 24
+"""How much further than usual a stranger is from its ``kin.KIN`` nearest. Measured with five sets: a photo among 24
 drawings is always found, another stranger nine times in ten, and one of 120 pictures is accused wrongly; among 12
 pictures seven in ten are found and one of 50 is accused wrongly."""
-ENOUGH = 6
-"""Fewer pictures do not show what is usual."""
 MIDDLE, RADII = (0.5, 0.5), (0.38, 0.46)
 """The head's region in the portrait framing, u and v: an ellipse, so that backgrounds count for little."""
 
@@ -115,17 +112,11 @@ def refuse_doubtful(check: ExemplarCheck) -> None:
 def strangeness(images: Sequence[Tensor]) -> Tensor | None:
     """For each picture (3, S, S), the distance to its kin over the median of the set's, (N,); None for too few.
 
-    Distances are those of style features inside the head's region. One stranger, or up to ``KIN`` of one kind, stand
-    out; half a set of another kind is a second style and does not.
+    Distances are those of style features inside the head's region; see ``kin.strangeness``.
     """
-    if len(images) < ENOUGH:
-        return None
     mask = _head_region()
     rows = [F.interpolate(image[None], (STYLE_SIZE, STYLE_SIZE), mode="bilinear", antialias=True) for image in images]
-    features = torch.cat([style_features(row, mask) for row in rows])
-    distance = torch.cdist(features, features).fill_diagonal_(torch.inf)
-    kin = distance.topk(KIN, largest=False).values.mean(1)
-    return kin / kin.median().clamp(min=1e-6)
+    return kin.strangeness(torch.cat([style_features(row, mask) for row in rows]))
 
 
 def _head_region() -> Tensor:
@@ -164,7 +155,7 @@ def _remarks(pictures: Sequence[PictureCheck], exemplars: ExemplarSet) -> list[s
         told.append(f"{_who(written, pictures)}: there may be writing, such as a watermark; it would be learnt.")
     yaws = [one.angles[0] for one in exemplars.exemplars if one.angles is not None]
     mean = sum(yaws) / len(yaws) if yaws else 0.0
-    if len(yaws) >= ENOUGH and abs(mean) > ASKEW:
+    if len(yaws) >= kin.ENOUGH and abs(mean) > ASKEW:
         told.append(
             f"The heads look to one side, by {abs(mean):.0f} degrees on average; some mirrored ones would help."
         )

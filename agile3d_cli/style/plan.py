@@ -19,9 +19,9 @@ START = 2.0
 """Seconds until the base generator is read."""
 EXEMPLAR = 0.35
 """Seconds to read, align and check an exemplar."""
-FACE = 1.1
+FACE = 1.35
 """Seconds to draw a face of the base generator and measure it twice."""
-PHOTO = 0.4
+PHOTO = 0.45
 """Seconds to align a photo and measure it twice."""
 SURFACE = 1.05
 """Seconds to trace a pair's pixels to the head's surface."""
