@@ -60,7 +60,7 @@ def _poses(check: ExemplarCheck) -> list[str]:
 
 
 def _plan(plan: Plan) -> list[str]:
-    photos = f", {plan.photos} photos" if plan.photos else ""
+    photos = f", photos: {plan.photos}" if plan.photos else ""
     unknown = [stage for stage, value in plan.seconds.items() if value is None]
     without = f", without {' and '.join(unknown)}, for which its author gives no time" if unknown else ""
     stages = ", ".join(f"{stage} {duration(value)}" for stage, value in plan.seconds.items() if value is not None)
