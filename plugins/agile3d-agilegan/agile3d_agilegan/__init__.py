@@ -47,5 +47,6 @@ def agile3d_stylizers() -> list[StylizerDescription]:
                 ),
             ),
             origin="Song et al., AgileGAN: Stylizing portraits by inversion-consistent transfer learning, 2021",
+            seconds=(160.0, 0.35),
         )
     ]
