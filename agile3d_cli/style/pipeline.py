@@ -15,19 +15,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
-from agile3d_cli import camera
-from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
 from agile3d_cli.errors import OutputError
-from agile3d_cli.image import save_png, to_array, write_whole
+from agile3d_cli.image import save_png, write_whole
 from agile3d_cli.licenses import LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import BaseModel, load_base
-from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
@@ -35,14 +30,13 @@ from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, 
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
-from agile3d_cli.style.faces import TRUNCATION, GeneratorFaces
+from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.photos import find_photos, photo_key
+from agile3d_cli.style.preview import PREVIEW_SIZE, kept, people_in, sheet
 from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
-PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
-"""People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
 FACES, PHOTOS = "faces", "photos"
 """Folders of stylized pictures below the work folder."""
 FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
@@ -131,7 +125,7 @@ def learn_style(
     displacement = style_displacement(pairs, base, shown) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
-    people = _people(base, learnt.difference)
+    people = people_in(base, learnt.difference)
     scores = Scores(sharpness=sharpness(people, as_batch(pictures, PREVIEW_SIZE)))
     terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(
@@ -139,7 +133,7 @@ def learn_style(
         license=terms.license,
         base=base.reference,
         tensors=learnt.difference.tensors(),
-        preview=torch.from_numpy(_sheet(F.interpolate(people, size=KEPT_SIZE, mode="area"))),
+        preview=kept(people),
         summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
         created=datetime.date.today().isoformat(),
         stylizer=stylizer_card,
@@ -151,7 +145,7 @@ def learn_style(
     path = output / f"{config.name}.safetensors"
     write_style(path, bundle)
     clock.lap("bundle")
-    preview = save_png(output / "preview.png", _sheet(people))
+    preview = save_png(output / "preview.png", sheet(people))
     notes = (*check.notes, *_left_out(dataset))
     for sentence in notes[len(check.notes) :]:
         note(sentence)
@@ -218,28 +212,6 @@ def _left_out(dataset: Mapping[str, Any]) -> list[str]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in harvest.dropped.items() if count)
             told.append(f"{harvest.made - harvest.kept} of {harvest.made} stylized {what} were left out ({reasons}).")
     return told
-
-
-def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
-    """Random people in the style, (2 * PREVIEW_PEOPLE, 3, S, S): front and turned in turn."""
-    generator, painter = base.generator, stylized(base.generator, difference)
-    rng = torch.Generator().manual_seed(2303)
-    views = []
-    for _ in range(PREVIEW_PEOPLE):
-        z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
-        weights = generator.deformation.weights(z) if generator.deforms else None
-        moved = None if difference.displacement is None else difference.displacement[None].to(z)
-        ws = generator.mapping(z)
-        subject = generator.subject(ws, weights, moved)
-        head = GeneratorHead(generator, replace(subject, paint=painter.backbone(ws)))
-        labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
-        views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
-    return torch.cat(views)
-
-
-def _sheet(people: torch.Tensor) -> np.ndarray:
-    rows = people.reshape(4, 4, *people.shape[1:])
-    return to_array(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
 
 
 def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:

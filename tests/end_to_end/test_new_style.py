@@ -31,7 +31,7 @@ from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
-from agile3d_cli.style import augment
+from agile3d_cli.style import augment, preview
 from agile3d_cli.style import pipeline as style_pipeline
 from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
@@ -188,7 +188,7 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         return tint, TINT, {"name": name, "version": "1", "config": {}}
 
     monkeypatch.setattr(style_pipeline, "fit_stylizer", fit)
-    monkeypatch.setattr(style_pipeline, "PREVIEW_SIZE", 32)
+    monkeypatch.setattr(preview, "PREVIEW_SIZE", 32)
     monkeypatch.setattr(style_pipeline, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
     monkeypatch.setattr(style_pipeline, "TransferConfig", lambda steps, seed: dataclasses.replace(BRIEF, steps=steps))
     monkeypatch.setattr(augment, "measure_pair", unmoved)
