@@ -18,7 +18,7 @@ class NewStyleConfig:
 
     name: str
     """Name of the style: lower-case letters, digits, dashes and underscores, at most 40."""
-    stylizer: str = "agilegan"
+    stylizer: str = "linear"
     """Plugin that learns the style in 2D."""
     base: str = "mini"
     """Generator that the style belongs to."""

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from agile3d_agilegan.mesh import INNER_MOUTH, LEFT_EYE, MOUTH, mirrored
+from agile3d_linear.mesh import INNER_MOUTH, LEFT_EYE, MOUTH, mirrored
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.face.template import face_template
 
