@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agile3d_linear.config import LinearConfig
 from agile3d_cli.hookspecs import hookimpl
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.stylizer import StylizerDescription
+from agile3d_linear.config import LinearConfig
 
 if TYPE_CHECKING:
     from agile3d_linear.stylizer import LinearStylizer
@@ -37,14 +37,12 @@ def agile3d_stylizers() -> list[StylizerDescription]:
     return [
         StylizerDescription(
             name="linear",
-            summary="Landmark mesh and blended exemplar features: a small linear face model, fitted in under a minute, nothing trained",
+            summary="Landmark mesh and blended exemplar features: fitted in under a minute, nothing trained",
             config=LinearConfig,
             build=build,
             load=load,
             licenses=(
-                LicenseNote(
-                    "agile3d-linear, code", "Apache-2.0", "made by this project; no weights", commercial=True
-                ),
+                LicenseNote("agile3d-linear, code", "Apache-2.0", "made by this project; no weights", commercial=True),
             ),
             origin="this project; the scheme (encode, then decode in the style) follows Song et al., AgileGAN, 2021",
             seconds=(160.0, 0.35),

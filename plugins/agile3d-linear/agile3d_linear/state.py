@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from agile3d_cli.errors import Agile3dError, RefusedError
+from agile3d_cli.safefile import read_card, read_tensors, write_file
 from agile3d_linear.blend import StyleLayers
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.model import LinearStyle
-from agile3d_cli.errors import Agile3dError, RefusedError
-from agile3d_cli.safefile import read_card, read_tensors, write_file
 
 FORMAT, STYLIZER, VERSION = "stylizer", "linear", 1
 

@@ -14,6 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agile3d_cli.camera import portrait_label, project
+from agile3d_cli.errors import ConfigError
+from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.estimators import find_faces
+from agile3d_cli.face.template import face_template
+from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_linear.blend import StyleLayers, draw, kindred_shape, trust_in
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import take_apart
@@ -27,12 +33,6 @@ from agile3d_linear.shape import calm_features, find_pose, freed, reference, rob
 from agile3d_linear.sitter import Sitter, measure, shape_traits
 from agile3d_linear.surroundings import globally, redraw
 from agile3d_linear.tone import to_lab
-from agile3d_cli.camera import portrait_label, project
-from agile3d_cli.errors import ConfigError
-from agile3d_cli.face.config import FaceConfig
-from agile3d_cli.face.estimators import find_faces
-from agile3d_cli.face.template import face_template
-from agile3d_cli.stylizer import FaceSampler, Progress
 
 FOUND_AT = 256
 """Pictures smaller than this are enlarged before faces are looked for."""

@@ -12,14 +12,14 @@ from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
 from skimage.draw import polygon2mask
 
+from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.matte import person_matte
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import skin_likeness
 from agile3d_linear.mesh import LEFT_EYE, OVAL, mirrored
 from agile3d_linear.picture import blur, ramp, resize, sample
 from agile3d_linear.smooth import smooth
 from agile3d_linear.tone import style_hair, to_lab, to_rgb
-from agile3d_cli.face.config import FaceConfig
-from agile3d_cli.face.matte import person_matte
 
 MATTE = 128
 """Side at which person and background are told apart, pixels."""
