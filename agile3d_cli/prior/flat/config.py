@@ -65,7 +65,7 @@ class FlatConfig:
     prior_weight: float = 0.01
     """Of the Kullback-Leibler divergence from the normal distribution, a number of the code."""
     redraw_from: float = 0.8
-    """Share of the encoder's time after which codes are drawn again by the student, which takes twenty times as long."""
+    """Share of the encoder's time after which codes are drawn again by the student, which takes far longer."""
     seed: int = 0
 
 
