@@ -291,8 +291,8 @@ def test_a_larger_training_begins_with_a_smaller_one(tmp_path: Path) -> None:
     wide = replace(CONFIG, student=StyleGAN2Config((24, 16, 8, 4), w_dim=8, mapping_layers=2))
     wide = replace(wide, encoder=replace(CONFIG.encoder, groups=(2, 6)))
     larger = FlatTrainer(teacher(), wide, torch.device("cpu"), tmp_path / "larger")
-    larger.start_from(tmp_path / "small")
-    assert larger.progress["mapping"] == 1
+    larger.start_from(tmp_path / "small", "student")
+    assert larger.progress == {"mapping": 1, "student": 0, "encoder": 0}
     codes = painted(3).codes
     drawn = larger.drawn(codes)
     assert drawn.shape[-1] == 2 * SIZE

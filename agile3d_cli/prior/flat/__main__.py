@@ -22,7 +22,7 @@ from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.prior.flat.config import FlatConfig, sized
 from agile3d_cli.prior.flat.heads import head_pool
 from agile3d_cli.prior.flat.teacher import Teacher
-from agile3d_cli.prior.flat.trainer import FlatTrainer
+from agile3d_cli.prior.flat.trainer import STAGES, FlatTrainer
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
         "--heads", type=Path, help="folder of synthetic heads to learn from instead of drawing pictures"
     )
     parser.add_argument("--start", type=Path, help="folder of an earlier result that a new training begins with")
+    parser.add_argument("--stage", choices=STAGES[1:], default=STAGES[1], help="stage that --start begins with")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates")
     parser.add_argument("--draw-share", type=float, default=FlatConfig.draw_share)
     args = parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> None:
     generator = load_base(args.base, device).generator
     trainer = FlatTrainer(Teacher(generator, args.size, config.spread), config, device, args.out)
     if args.start is not None:
-        trainer.start_from(args.start)
+        trainer.start_from(args.start, args.stage)
     trainer.load()
     pool = None if args.heads is None else head_pool(args.heads, args.size, config, device)
     trainer.run(args.minutes, pool)

@@ -75,9 +75,9 @@ class FlatTrainer:
         """Whether every stage has had its time."""
         return all(share >= 1 for share in self.progress.values())
 
-    def start_from(self, folder: Path) -> None:
-        """Takes over the networks of an earlier training, whose pictures may be smaller or larger, instead of the first
-        stage; what they lack stays new, but draws nothing yet."""
+    def start_from(self, folder: Path, stage: str) -> None:
+        """Takes over the networks of an earlier training, whose pictures may be smaller or larger, and begins with a
+        later stage; what they lack stays new, but draws nothing yet."""
         drawn, _ = flat_files.load_generator(folder / flat_files.GENERATOR)
         known = drawn.state_dict()
         with torch.no_grad():
@@ -95,7 +95,7 @@ class FlatTrainer:
             self.readout.bias.copy_(found[:, -1])
             if sum(self.config.encoder.groups) == drawn.config.num_ws:
                 self.encoder.load_state_dict(flat_files.load_encoder(folder / flat_files.ENCODER).state_dict())
-        self.progress["mapping"] = 1.0
+        self.progress |= dict.fromkeys(STAGES[: STAGES.index(stage)], 1.0)
         self.student_average, self.encoder_average = _frozen(self.student), _frozen(self.encoder)
 
     def run(self, minutes: float, pool: Pool | None = None) -> None:
@@ -121,13 +121,14 @@ class FlatTrainer:
         c, self._saved = self.config, time.monotonic()
         self._keep(self.drawer, True)
         shares = (c.mapping_share, c.student_share, 1 - c.mapping_share - c.student_share)
+        left = sum(share for stage, share in zip(STAGES, shares, strict=True) if self.progress[stage] < 1)
         steps: tuple[Step, ...] = (
             lambda share: self._map(),
             lambda share: self._draw(pool, c.student.size // 2 if share < c.half_share else c.student.size),
             lambda share: self._tell(pool, share),
         )
         for stage, share, step in zip(STAGES, shares, steps, strict=True):
-            self._stage(stage, share * seconds, step, self._optimizers()[stage])
+            self._stage(stage, share / left * seconds, step, self._optimizers()[stage])
 
     def _stage(self, stage: str, seconds: float, step: Step, optimizer: torch.optim.Adam) -> None:
         last = told = time.monotonic()
@@ -215,8 +216,11 @@ class FlatTrainer:
         chance = torch.randn(mean.shape, generator=self.rng, device=self.device)
         sample = mean + (spread / 2).exp() * chance
         ws = self.student_average.mapping(self.encoder.styles(sample))
+        # At half their size: codes tell where things are and which tones they have, and it takes a quarter of the time.
+        size = self.config.student.size // 2
+        wanted, alphas = (resized(part, size) for part in (wanted, alphas))
         with self._half():
-            drawn = self.student_average(ws).float()
+            drawn = self.student_average(ws, size=size).float()
         return terms | picture_terms(drawn, wanted, place_weights(alphas, self.config), self.config, numbers)
 
     def _half(self) -> torch.autocast:
