@@ -46,7 +46,7 @@ class Mapping(nn.Module):
         traits = self.traits(x) if self.config.traits.count else z[:, :0]
         if self.config.label_dim:
             assert label is not None, "a conditioned generator needs camera labels"
-            x = torch.cat([x, _unit(self.embed(label))], 1)
+            x = torch.cat([x, _unit(self.embed(label * self.config.published.label_scale))], 1)
         for layer in self.layers:
             x = activate(layer(x))
         x = torch.cat([x, traits, shares], 1)

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from agile3d_cli.errors import MissingError, RefusedError
-from agile3d_cli.models.foreign_steps import StepError, carry_out, end_of
+from agile3d_cli.models.foreign_steps import Shell, StepError, carry_out, end_of
 from agile3d_cli.models.foreign_values import TABLE, Array, Kind, Plain, Storage, is_size
 
 LARGEST_FILE = 8 << 30
@@ -138,7 +138,7 @@ def read_legacy(data: bytes, table: Table = TABLE, shells: tuple[str, ...] = ())
             raise StepError("a storage has another size than its tensors expect")
         place += 8
         size = count * storage.dtype.itemsize
-        storage.fill(data[place : place + size])
+        storage.fill(memoryview(data)[place : place + size])
         place += size
     return parts[3]
 
@@ -164,7 +164,10 @@ def _read_numpy(path: Path) -> Any:
 def _load(data: bytes, storages: dict[str, Storage], table: Table = TABLE, shells: tuple[str, ...] = ()) -> Any:
     """Carries out one description; storages that it refers to are noted by their key."""
 
-    def refer(pid: Any) -> Storage:
+    def refer(pid: Any) -> Storage | Shell:
+        if len(pid) == 4 and pid[0] == "module" and isinstance(pid[1], Shell):
+            # The older format names classes together with their source text, which is not looked at.
+            return pid[1]
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, Kind) or not isinstance(key, str) or not is_size(count):
             raise StepError("it refers to something that is no storage")

@@ -7,6 +7,7 @@ weights do not need are not known. What calls may copy is counted, so that a sho
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
@@ -83,10 +84,11 @@ class Description(Protocol):
 
 def end_of(data: bytes, start: int) -> int:
     """Where the description that begins at ``start`` ends."""
-    last = 0
-    for _, _, place in pickletools.genops(data[start : start + LARGEST]):
-        last = place or 0
-    return start + last + 1
+    stream, last = io.BytesIO(data), start
+    stream.seek(start)
+    for _, _, place in pickletools.genops(stream):
+        last = place or last
+    return last + 1
 
 
 def carry_out(

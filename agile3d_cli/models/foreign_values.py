@@ -49,10 +49,10 @@ class Storage:
 
     def __init__(self, dtype: torch.dtype, count: int):
         self.dtype, self.count = dtype, count
-        self._data: bytes | None = None
+        self._data: bytes | memoryview | None = None
         self._numbers: Tensor | None = None
 
-    def fill(self, data: bytes) -> None:
+    def fill(self, data: bytes | memoryview) -> None:
         """Takes the numbers as they lie in the file."""
         if len(data) != self.count * self.dtype.itemsize:
             raise StepError("a storage has another size than its tensors expect")

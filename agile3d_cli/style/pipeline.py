@@ -24,8 +24,8 @@ from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
 from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, to_array, write_whole
-from agile3d_cli.licenses import LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.licenses import FREE, LicenseNote, join_notes
+from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import make_pairs
@@ -39,8 +39,6 @@ from agile3d_cli.stylizer import Progress
 
 PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
 """People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
-FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
-"""Terms of exemplars, as SPDX identifiers, that allow commercial use."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,14 @@ def learn_style(
     Raises:
         PhotoError: no usable picture.
         MissingError: no such stylizer or base model.
+        UsageError: the base model is an imported one.
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
     work = _work_folder(output)
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, seed=config.seed)
-    base = load_base(config.base, choose_device(config.device))
+    base = for_portraits(load_base(config.base, choose_device(config.device)))
     pictures = read_exemplars(exemplars, base.framing)
     for sentence in pictures.notes:
         note(sentence)
