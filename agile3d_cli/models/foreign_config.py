@@ -8,6 +8,7 @@ Source: EG3D (Chan et al., CVPR 2022), supplement; the meaning of the options wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as shortened
 from typing import Any
 
 from torch import Tensor
@@ -145,7 +146,9 @@ def _superresolution(tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
 def _understood(options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for name, known in ONLY.items():
         if name in options and options[name] not in known:
-            raise RefusedError(f"The checkpoint is rendered with {name} = {options[name]!r}; {known[0]!r} is known.")
+            raise RefusedError(
+                f"The checkpoint is rendered with {name} = {shortened(options[name])}; {known[0]!r} is known."
+            )
     if settings.get("conv_clamp") is not None and settings.get("num_fp16_res"):
         raise RefusedError(
             "The checkpoint's backbone works in half precision, which is not known; only its float32 is."
@@ -189,5 +192,7 @@ def _count(options: Mapping[str, Any], name: str) -> int:
 
 def _in_range(name: str, value: Any, low: float, high: float) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RefusedError(f"The checkpoint's {name} is {value!r}; a number from {low:g} to {high:g} is expected.")
+        raise RefusedError(
+            f"The checkpoint's {name} is {shortened(value)}; a number from {low:g} to {high:g} is expected."
+        )
     return value

@@ -7,6 +7,7 @@ its state, and only the parameters and buffers of one generator are turned into 
 
 from __future__ import annotations
 
+import json
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +19,17 @@ from torch import Tensor
 
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.foreign_files import guarded, is_zip, read_legacy, read_zip
-from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out
+from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out, check_key
 from agile3d_cli.models.foreign_values import DEEPEST, TABLE, Plain, Storage, Strided, number_of
 
 LARGEST_NETWORK = 4 << 30
 """Bytes of a file; the official ones have less than a tenth."""
-MOST_MODULES = 20_000
-PICKLE, LEGACY_HEAD = b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How pickles and PyTorch's older files begin."""
+MOST_MODULES, MOST_OPTIONS = 20_000, 2_000
+"""Objects of a network, and entries of its options."""
+PICKLES = (b"\x80", b"c", b"(", b"}", b"]")
+"""How pickles begin, those of the oldest kinds too."""
+LEGACY_HEAD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How PyTorch's older files begin."""
 HEADER_PLACE, HEADER_START = 8, b"{"
 """Where the header of a safetensors file begins, and how."""
 HOLDERS = ("G_ema", "g_ema", "generator_ema", "params_ema", "state_dict", "G", "generator", "model")
@@ -73,7 +77,7 @@ def _read(path: Path, plain: Plain) -> ForeignNetwork:
         return _generator(read_zip(path, _TABLE, SHELLS), "PyTorch file", plain)
     if head == LEGACY_HEAD:
         return _generator(read_legacy(path.read_bytes(), _TABLE, SHELLS), "PyTorch file, older format", plain)
-    if head.startswith(PICKLE):
+    if head.startswith(PICKLES):
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             root = carry_out(data, _TABLE, None, SHELLS, LARGEST_NETWORK)
         return _generator(root, "network pickle", plain)
@@ -120,10 +124,19 @@ def _of_object(network: Thing, container: str, plain: Plain) -> ForeignNetwork:
     return ForeignNetwork(
         container=container,
         tensors=_unprefixed(walk.found, plain),
-        rendering=plain.of(rendering) if isinstance(rendering, dict) else None,
-        rendered=plain.of(state.get("neural_rendering_resolution")),
-        settings={name: plain.of(told[name]) for name in SETTINGS if name in told},
+        rendering=_options(rendering) if isinstance(rendering, dict) else None,
+        rendered=_options({"": state.get("neural_rendering_resolution")})[""],
+        settings=_options({name: told[name] for name in SETTINGS if name in told}),
     )
+
+
+def _options(told: dict[Any, Any]) -> dict[str, Any]:
+    """Options as JSON would hold them: numbers, texts, lists and tables."""
+    try:
+        options: dict[str, Any] = json.loads(json.dumps(Plain(0, MOST_OPTIONS).of(told)))
+    except TypeError as error:
+        raise StepError("its options are neither numbers nor texts") from error
+    return options
 
 
 class _Walk:
@@ -138,7 +151,7 @@ class _Walk:
         if self._modules > MOST_MODULES or depth > DEEPEST:
             raise StepError("its objects are too many or nested too deep")
         if not isinstance(module, Thing) or not isinstance(module.state, dict):
-            raise StepError(f"{prefix.rstrip('.') or 'its network'} is no network object")
+            raise StepError(f"its part {prefix.rstrip('.')!r} is no network" if prefix else "it holds no network")
         passing = module.state.get("_non_persistent_buffers_set") or ()
         for part in ("_parameters", "_buffers"):
             for name, value in _table(module.state, part).items():
@@ -189,7 +202,7 @@ def _nested(data: Any) -> Storage:
 
 
 def _set(items: Any = ()) -> set[Any]:
-    return set(items)
+    return set(map(check_key, items))
 
 
 _TABLE: dict[tuple[str, str], Any] = {

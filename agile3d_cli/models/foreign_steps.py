@@ -66,8 +66,32 @@ class Thing(Standin):
 class Entries(dict[Any, Any]):
     """In place of an ordered dictionary; what is set on it besides its entries is left away."""
 
+    def __init__(self, pairs: Any = ()) -> None:
+        made = dict[Any, Any]()
+        for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
+            made[check_key(key)] = value
+        super().__init__(made)
+
     def build(self, state: Any) -> None:
         """Nothing of it is needed."""
+
+
+def check_key(key: Any) -> Any:
+    """A name of an entry, or a member of a set: text, a number, or a flat tuple of these.
+
+    Deeper tuples would take Python's own recursion, which ends the program, or endless time to tell apart.
+    """
+    for part in key if isinstance(key, tuple) else (key,):
+        if not isinstance(part, str | bytes | int | float | complex | None):
+            raise StepError("it names things by what is neither text nor a number")
+    return key
+
+
+def text_of(value: Any) -> str:
+    """A value that has to be a text."""
+    if not isinstance(value, str):
+        raise StepError("it has something else where a text belongs")
+    return value
 
 
 class Description(Protocol):
@@ -163,13 +187,16 @@ class _Machine:
             self._of(list, items := self._popped(1) if step == "APPEND" else self._marked()).extend(items)
         elif step in ("SETITEM", "SETITEMS"):
             items = self._popped(2) if step == "SETITEM" else self._marked()
-            self._of(dict, items).update(zip(items[::2], items[1::2], strict=True))
+            self._of(dict, items).update(zip(map(check_key, items[::2]), items[1::2], strict=True))
         elif step == "ADDITEMS":
-            self._of(set, items := self._marked()).update(items)
-        elif step in ("LIST", "DICT", "FROZENSET"):
+            self._of(set, items := self._marked()).update(map(check_key, items))
+        elif step == "LIST":
+            stack.append(self._marked())
+        elif step == "DICT":
             items = self._marked()
-            pairs = items if step != "DICT" else zip(items[::2], items[1::2], strict=True)
-            stack.append({"LIST": list, "DICT": dict, "FROZENSET": frozenset}[step](pairs))
+            stack.append(dict(zip(map(check_key, items[::2]), items[1::2], strict=True)))
+        elif step == "FROZENSET":
+            stack.append(frozenset(map(check_key, self._marked())))
         elif step == "GLOBAL":
             stack.append(self._named(*str(argument).split(" ", 1)))
         elif step == "STACK_GLOBAL":
@@ -207,8 +234,9 @@ class _Machine:
         return self.stack[-1]
 
     def _named(self, module: Any, name: Any) -> Any:
+        module, name = text_of(module), text_of(name)
         if (module, name) not in self._table:
-            if isinstance(name, str) and str(module).startswith(self._shells):
+            if module.startswith(self._shells):
                 return Shell(f"{module}.{name}")
             raise StepError(f"it asks for {module}.{name}, which weights do not need")
         return self._table[module, name]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agile3d_cli.models.foreign_steps import Entries, Standin, StepError
+from agile3d_cli.models.foreign_steps import Entries, Standin, StepError, check_key, text_of
 
 MOST_ITEMS, DEEPEST = 2_000_000, 64
 """Entries of what a file holds, and how deep they are nested."""
@@ -98,17 +98,17 @@ class _Namespace(Standin):
         self.values: dict[Any, Any] = {}
 
     def build(self, state: Any) -> None:
-        self.values = dict(state)
+        self.values = Entries(state)
 
 
 class _Type(Standin):
     """In place of a numpy type."""
 
     def __init__(self, code: Any = None, *_: Any):
-        self.code, self.order = str(code), "<"
+        self.code, self.order = text_of(code), "<"
 
     def build(self, state: Any) -> None:
-        self.order = str(state[1])
+        self.order = text_of(state[1])
 
     def read(self, content: Any) -> np.ndarray:
         """Numbers of this type."""
@@ -139,7 +139,7 @@ def _parameter(value: Any, *_: Any) -> Any:
 
 
 def _device(*names: Any) -> str:
-    return ":".join(map(str, names))
+    return ":".join(name if isinstance(name, str) else f"{int(name)}" for name in names)
 
 
 def _size(numbers: Any = ()) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ def _size(numbers: Any = ()) -> tuple[Any, ...]:
 def _encoded(text: Any, codec: Any = "latin1") -> bytes:
     if codec not in ("latin1", "latin-1"):
         raise StepError("it encodes text in an odd way")
-    return str(text).encode("latin1")
+    return text_of(text).encode("latin1")
 
 
 def number_of(kind: Any, content: Any) -> Any:
@@ -182,10 +182,11 @@ class Plain:
 
     Args:
         file_bytes: size of the file, which bounds the memory that its tensors may take.
+        most: entries that there may be, ``MOST_ITEMS`` unless told.
     """
 
-    def __init__(self, file_bytes: int) -> None:
-        self._items, self._left = 0, SHARED * file_bytes + SMALL
+    def __init__(self, file_bytes: int, most: int | None = None) -> None:
+        self._items, self._left = MOST_ITEMS if most is None else most, SHARED * file_bytes + SMALL
 
     def of(self, value: Any, depth: int = 0) -> Any:
         """Dictionaries, lists, tuples, numbers, strings and tensors.
@@ -193,8 +194,8 @@ class Plain:
         Raises:
             StepError: it is something else, or too large.
         """
-        self._items += 1
-        if self._items > MOST_ITEMS or depth > DEEPEST:
+        self._items -= 1
+        if self._items < 0 or depth > DEEPEST:
             raise StepError("what it holds is too large or nested too deep")
         if isinstance(value, Strided):
             self._left -= value.bytes
@@ -206,19 +207,13 @@ class Plain:
         if isinstance(value, _Namespace):
             return self.of(value.values, depth + 1)
         if isinstance(value, dict):
-            return {self._key(key): self.of(item, depth + 1) for key, item in value.items()}
+            return {check_key(key): self.of(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             made = [self.of(item, depth + 1) for item in value]
             return tuple(made) if isinstance(value, tuple) else made
         if value is None or isinstance(value, str | bytes | bool | int | float | complex | Tensor):
             return value
         raise StepError("it holds things that are neither numbers, text nor tensors")
-
-    @staticmethod
-    def _key(key: Any) -> Any:
-        if isinstance(key, str | int | float | bool | bytes | type(None)):
-            return key
-        raise StepError("it names things by what is neither text nor a number")
 
 
 def is_size(number: Any) -> bool:
