@@ -22,8 +22,8 @@ from agile3d_cli.models.foreign_files import guarded, is_zip, read_legacy, read_
 from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out, check_key
 from agile3d_cli.models.foreign_values import DEEPEST, TABLE, Plain, Storage, Strided, number_of
 
-LARGEST_NETWORK = 4 << 30
-"""Bytes of a file; the official ones have less than a tenth."""
+LARGEST_NETWORK = 2 << 30
+"""Bytes of a file; the official ones have less than a quarter."""
 MOST_MODULES, MOST_OPTIONS = 20_000, 2_000
 """Objects of a network, and entries of its options."""
 PICKLES = (b"\x80", b"c", b"(", b"}", b"]")

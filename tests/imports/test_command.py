@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from agile3d_cli.style.pipeline import learn_style
 Run = Callable[..., Result]
 RunJson = Callable[..., tuple[int, dict[str, Any]]]
 PHOTO = Path(__file__).parents[2] / "examples" / "astronaut.jpg"
+GUIDE = Path(__file__).parents[2] / "docs" / "import.md"
 GOLDEN = Path(__file__).parents[2] / "../shared/parity/eg3d-mini"
 
 
@@ -142,6 +144,19 @@ def test_options_can_be_given_where_the_file_has_none(tiny: Any, tmp_path: Path,
         words = ("models", "import", tmp_path / "t.safetensors", "--rendering", told, "--name", "v")
         assert run(*words).exit_code == 5
     assert run(*words[:-3], tmp_path / "none.json").exit_code == 4
+
+
+def test_the_example_of_the_docs_runs(tiny: Any, tmp_path: Path, run: Run) -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    assert run("models", "import", tiny.pickle(tmp_path / "t.pkl")).exit_code == 0
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert "ffhqrebalanced512-128" in code
+    exec(code.replace("ffhqrebalanced512-128", "t"), {})
+    with Image.open("view.png") as picture:
+        assert picture.size == (32, 32) and len(set(picture.convert("L").tobytes())) > 20
+    # The options and limits that the page tells are those of the program.
+    shown = run("models", "import", "--help").stdout
+    assert all(option in shown and option in text for option in ("--rendered", "--rendering", "--license", "--origin"))
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the recorded EG3D tensors are not on this machine")

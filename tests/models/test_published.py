@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from agile3d_cli.errors import RefusedError
-from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, SuperresolutionConfig
+from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.foreign import eg3d_names, from_eg3d
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.layers import upsample
@@ -154,6 +154,51 @@ def test_rays_that_meet_nothing_are_far_and_black() -> None:
     assert (shown.rendered == -1).all()
     step = (TINY.far - TINY.near) / (TINY.coarse_samples - 1)
     torch.testing.assert_close(shown.depth, torch.full_like(shown.depth, TINY.far + step / 2))
+
+
+def test_white_backs_and_labels_that_do_not_count() -> None:
+    """As the family's ShapeNet networks, and those that were trained without conditioning."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, superresolution=SuperresolutionConfig(rendered=4))
+    network = TriplaneGenerator(config).requires_grad_(False)
+    label = torch.zeros(1, 25)
+    label[0, [0, 5, 10, 15, 16, 20, 24]] = 1
+    z, turned = torch.randn(1, config.z_dim), label.clone()
+    turned[0, 3] = 2.7
+    white = TriplaneGenerator(dataclasses.replace(config, published=PublishedConfig(0.0, True))).requires_grad_(False)
+    white.load_state_dict(network.state_dict())
+    ws = network.mapping(z, label)
+    assert not torch.equal(ws, network.mapping(z, turned))
+    assert torch.equal(white.mapping(z, label), white.mapping(z, turned))
+    assert torch.equal(white.mapping(z, label), network.mapping(z, 0 * label))
+    on_black, on_white = (render_published(each, ws, label) for each in (network, white))
+    missed = on_white.rendered - on_black.rendered
+    # What a ray lets through is the same in all channels, and all of it where it meets nothing.
+    assert (missed >= 0).all() and float((missed - missed[:, :1]).abs().max()) < 1e-5
+    for each in (network, white):
+        each.decoder.output.bias[0] = -200
+    assert (render_published(white, ws, label).rendered == 1).all()
+    assert torch.equal(on_white.depth, on_black.depth)
+
+
+def test_configurations_that_are_older_than_imports_are_read() -> None:
+    data = TINY.to_dict()
+    del data["published"], data["superresolution"]["clamp"]
+    assert GeneratorConfig.from_dict(data) == TINY
+    white = dataclasses.replace(TINY, published=PublishedConfig(0.5, True))
+    assert GeneratorConfig.from_dict(white.to_dict()) == white
+
+
+def test_activations_are_held_only_where_half_precision_was_trained() -> None:
+    features, ws = 1e4 * torch.randn(1, 32, 8, 8), torch.randn(1, 6, 8)
+    held = []
+    for clamp in (0.0, 1e9, 256.0):
+        sizes = SuperresolutionConfig(rendered=8, entry=8, sizes=(16, 32), channels=(6, 4), clamp=clamp)
+        torch.manual_seed(0)
+        held.append(
+            Superresolution(dataclasses.replace(TINY, superresolution=sizes)).requires_grad_(False)(features, ws)
+        )
+    assert torch.equal(held[0], held[1]) and not torch.equal(held[0], held[2])
 
 
 def test_super_resolution_doubles_once_or_twice() -> None:
