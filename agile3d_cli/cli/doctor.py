@@ -120,7 +120,7 @@ def _plugins(session: Session) -> list[Check]:
 
     found = find_stylizers()
     if not found:
-        return [Check("stylizers", "warning", "there are none", "`new-style` needs one: pip install agile3d-agilegan.")]
+        return [Check("stylizers", "warning", "there are none", "`new-style` needs one: pip install agile3d-linear.")]
     return [
         Check(f"stylizer {s.name}", "warning", s.error, f"Repair or uninstall {s.package}.")
         if s.error

@@ -81,8 +81,37 @@ def verify(
     finish_verifying(session, "styles", [verify_file(path, "style") for path in paths])
 
 
+def blend(
+    session: Session,
+    first: Annotated[str, typer.Argument(metavar="A", help="Name or file.", autocompletion=complete_styles)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name or file.", autocompletion=complete_styles)],
+    weight: Annotated[float, typer.Option(help="0 is A, 1 is B.")] = 0.5,
+    name: Annotated[str | None, typer.Option(help="Name of the blend. [A-B]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write it to this file instead of to your own styles.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace your style of this name.")] = False,
+) -> None:
+    """Makes a style between two others."""
+    from agile3d_cli.bundle import read_style, write_style
+    from agile3d_cli.device import choose_device
+    from agile3d_cli.errors import UsageError
+    from agile3d_cli.models.checkpoints import load_base
+    from agile3d_cli.registry import find_file, own_folder
+    from agile3d_cli.style.blend import blend_styles
+
+    sides = [read_style(find_file(style, "style")) for style in (first, second)]
+    called = name or f"{sides[0].name}-{sides[1].name}"[:40]
+    path = output or own_folder("style") / f"{called}.safetensors"
+    if path.exists() and not force:
+        raise UsageError(f"There is already {path}; choose another --name, or --force to replace it.")
+    base = load_base(sides[0].base.name, choose_device(session.device))
+    blended = blend_styles(sides[0], sides[1], weight, called, base)
+    write_style(path, blended)
+    session.result({"style": called, "file": str(path), "weight": weight}, f"{called}: {path}")
+
+
 add_command(group, "styles list", list_styles)
 add_command(group, "styles show", show)
 add_command(group, "styles install", install)
 add_command(group, "styles remove", remove)
 add_command(group, "styles verify", verify)
+add_command(group, "styles blend", blend)

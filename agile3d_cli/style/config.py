@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from agile3d_cli.errors import ConfigError
 
@@ -17,7 +18,7 @@ class NewStyleConfig:
 
     name: str
     """Name of the style: lower-case letters, digits, dashes and underscores, at most 40."""
-    stylizer: str = "agilegan"
+    stylizer: str = "linear"
     """Plugin that learns the style in 2D."""
     base: str = "mini"
     """Generator that the style belongs to."""
@@ -25,6 +26,12 @@ class NewStyleConfig:
     """How long to train: "fast", "standard" or "full"."""
     resume: bool = False
     """Go on where an interrupted run of the same name stopped."""
+    strict: bool = False
+    """Refuse exemplars about which there is a warning."""
+    photos: Path | None = None
+    """Folder of real photos that are stylized too; None without."""
+    dataset: Path | None = None
+    """Folder that the stylized pictures are written to in EG3D's layout; None without."""
     seed: int = 0
     """All chance comes from it."""
     device: str = "auto"
@@ -62,6 +69,26 @@ class TransferConfig:
     checkpoint: int = 50
     """Steps between two saved states."""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which pairs are left out; see ``filters.py``."""
+
+    drift: float = 0.04
+    """Largest distance of a pair's landmark shifts from the style's usual ones, root mean square, crop fractions.
+    Measured on 40 faces in the style of the example exemplars: 0.003 to 0.017."""
+    identity: float = 1.0
+    """Largest distance of the embeddings of a face and its stylized version. Measured in that style: 0.56 to 0.82, and
+    0.61 to 0.72 to another person's, so it finds gross failures only."""
+    look: float = 3.0
+    """Largest distance of a stylized picture's features to its nearest pictures, over the usual one. Measured: at most
+    1.9."""
+
+    def __post_init__(self) -> None:
+        for name in ("drift", "identity", "look"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"FilterConfig.{name} is {getattr(self, name)}; it must be above 0.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Source: AgileGAN3D (arXiv 2303.14297), about 20 unpaired exemplars a style.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +20,19 @@ from agile3d_cli.errors import PhotoError
 from agile3d_cli.face.align import align_face
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.estimators import find_faces
+from agile3d_cli.face.landmarks import Landmarks
 from agile3d_cli.face.warp import scale, warp
 from agile3d_cli.image import read_photo
 from agile3d_cli.safefile import file_sha256
 from agile3d_cli.style.layout import middle_square, usual_crop
+from agile3d_cli.style.points import POINTS, face_of, read_points
 from agile3d_cli.style.remarks import MANY, Remarks
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TERMS = "LICENSE.txt"
-"""The one other file that belongs into the folder: the terms of the pictures."""
+"""The terms of the pictures. With ``points.POINTS`` the only other file that belongs into the folder."""
+FOUND, POINTED, ALIKE, MIDDLE = "found", "points.json", "like others", "middle"
+"""How a face was placed: by the detector, by the user, like other pictures, or by nobody: the middle was taken."""
 SMALLEST = 32
 """Pictures with a smaller side than this show nothing, pixels."""
 MANY_SIZE = 256
@@ -44,6 +49,12 @@ class Exemplar:
     sha256: str
     size: tuple[int, int]
     """Width and height of the file's picture, pixels."""
+    face: str
+    """``FOUND``, ``POINTED``, ``ALIKE`` or ``MIDDLE``."""
+    side: float
+    """Side of the portrait in the file's picture, pixels."""
+    angles: tuple[float, float] | None
+    """Yaw and pitch of the head, degrees; None where no face was found."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,10 @@ class ExemplarSet:
     exemplars: tuple[Exemplar, ...]
     notes: tuple[str, ...]
     """Sentences about what was left out, and about what was guessed."""
+    warnings: tuple[str, ...] = ()
+    """Those of them that cast doubt on the set."""
+    points: str | None = None
+    """SHA-256 of ``points.json``, where there is one."""
 
     @property
     def images(self) -> list[Tensor]:
@@ -68,7 +83,8 @@ def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
     """Reads, aligns and checks the pictures of a folder, in the order of their names.
 
     A picture without a face that is found is cut like the others of its size where those agree, else it is taken as
-    framed already. What cannot be used is left out with a note; one usable picture is enough.
+    framed already; what ``points.json`` says goes before either, see ``points.py``. What cannot be used is left out
+    with a note; one usable picture is enough.
 
     Args:
         folder: pictures of the style.
@@ -76,11 +92,14 @@ def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
 
     Raises:
         PhotoError: none of the files can be used.
+        RefusedError: ``points.json`` is not what it should be.
     """
+    points = read_points(folder)
     remarks = Remarks()
     paths = _pictures(folder, remarks)
     config = FaceConfig(size=MANY_SIZE if len(paths) > MANY else FaceConfig.size, matte=False, template=framing)
-    found = _look_for_faces(paths, config, remarks)
+    remarks.unknown = sorted(set(points) - {path.name for path in paths})
+    found = _look_for_faces(paths, config, points, remarks)
     if not found:
         raise PhotoError(
             f"{folder} holds no picture that a style can be learnt from; put about 20 PNG or JPEG pictures of faces "
@@ -88,9 +107,14 @@ def read_exemplars(folder: Path, framing: str) -> ExemplarSet:
         )
     kept = []
     for one in found:
-        image = one.image if one.image is not None else _without_face(one, found, config, remarks)
-        kept.append(Exemplar(one.path, image, file_sha256(one.path), one.size))
-    return ExemplarSet(tuple(kept), tuple(remarks.sentences()))
+        if one.face is not None:
+            image, crop, how = one.face.image, one.face.crop, POINTED if one.path.name in points else FOUND
+        else:
+            image, crop, how = _without_face(one, found, config, remarks)
+        angles = (one.face.yaw, one.face.pitch) if one.face else None
+        kept.append(Exemplar(one.path, image, file_sha256(one.path), one.size, how, scale(crop), angles))
+    told = file_sha256(folder / POINTS) if points else None
+    return ExemplarSet(tuple(kept), tuple(remarks.sentences()), tuple(remarks.warnings()), told)
 
 
 def as_batch(exemplars: ExemplarSet, size: int) -> Tensor:
@@ -112,9 +136,22 @@ def _pictures(folder: Path, remarks: Remarks) -> list[Path]:
             remarks.folders.append(path.name)
         elif path.suffix.lower() in SUFFIXES:
             pictures.append(path)
-        elif path.name != TERMS:
+        elif path.name not in (TERMS, POINTS):
             remarks.others.append(path.name)
     return pictures
+
+
+@dataclass(frozen=True)
+class _Face:
+    """The part of an aligned face that is kept."""
+
+    image: Tensor
+    """(3, S, S) in [-1, 1]."""
+    crop: np.ndarray
+    """Its similarity (2, 3)."""
+    yaw: float
+    pitch: float
+    """Degrees."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +160,13 @@ class _Found:
 
     path: Path
     size: tuple[int, int]
-    image: Tensor | None = None
-    crop: np.ndarray | None = None
-    """The largest face at the portrait framing, and its similarity; None without a face."""
+    face: _Face | None
+    """The largest face, or the one that the user points at."""
 
 
-def _look_for_faces(paths: list[Path], config: FaceConfig, remarks: Remarks) -> list[_Found]:
+def _look_for_faces(
+    paths: list[Path], config: FaceConfig, points: Mapping[str, np.ndarray], remarks: Remarks
+) -> list[_Found]:
     found: list[_Found] = []
     first_with: dict[str, str] = {}
     for path in paths:
@@ -144,19 +182,27 @@ def _look_for_faces(paths: list[Path], config: FaceConfig, remarks: Remarks) -> 
         elif same != path.name:
             remarks.left_out(path.name, f"it is the same picture as {same}.")
         else:
-            faces = find_faces(pixels, config)
-            face = align_face(pixels, faces[0], config) if faces else None
+            given = face_of(path.name, points, (width, height), path.parent)
+            faces = find_faces(pixels, config) if given is None else [given]
             remarks.picture(path, pixels, len(faces))
-            found.append(_Found(path, (width, height), *((face.image, face.crop) if face else ())))
+            found.append(_Found(path, (width, height), _aligned(pixels, faces[0], config) if faces else None))
     return found
 
 
-def _without_face(one: _Found, found: list[_Found], config: FaceConfig, remarks: Remarks) -> Tensor:
-    """The portrait (3, S, S) of a picture without a face, not enlarged."""
-    crop = usual_crop([other.crop for other in found if other.crop is not None and other.size == one.size])
+def _aligned(pixels: np.ndarray, landmarks: Landmarks, config: FaceConfig) -> _Face:
+    face = align_face(pixels, landmarks, config)
+    return _Face(face.image, face.crop, face.yaw, face.pitch)
+
+
+def _without_face(
+    one: _Found, found: list[_Found], config: FaceConfig, remarks: Remarks
+) -> tuple[Tensor, np.ndarray, str]:
+    """The portrait (3, S, S) of a picture without a face, not enlarged, where it lies, and how that was guessed."""
+    crop = usual_crop([other.face.crop for other in found if other.face is not None and other.size == one.size])
     (remarks.faceless if crop is None else remarks.alike).append(one.path.name)
-    crop = middle_square(one.size) if crop is None else crop
-    return warp(read_photo(one.path), crop, max(SMALLEST, min(round(scale(crop)), config.size))) / 127.5 - 1
+    how, crop = (MIDDLE, middle_square(one.size)) if crop is None else (ALIKE, crop)
+    side = max(SMALLEST, min(round(scale(crop)), config.size))
+    return warp(read_photo(one.path), crop, side) / 127.5 - 1, crop, how
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -8,37 +8,37 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
-from agile3d_cli import camera
-from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
 from agile3d_cli.errors import OutputError
-from agile3d_cli.image import save_png, to_array, write_whole
+from agile3d_cli.image import save_png, write_whole
 from agile3d_cli.licenses import FREE, LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
-from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.models.checkpoints import for_portraits, load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
-from agile3d_cli.style.augment import make_pairs
-from agile3d_cli.style.config import PRESET_WORK, NewStyleConfig, TransferConfig
+from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
+from agile3d_cli.style.check import check_exemplars, refuse_doubtful
+from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
+from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
-from agile3d_cli.style.faces import TRUNCATION, GeneratorFaces
+from agile3d_cli.style.faces import GeneratorFaces
+from agile3d_cli.style.photos import find_photos, photo_key
+from agile3d_cli.style.preview import PREVIEW_SIZE, kept, people_in, sheet
 from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
-PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
-"""People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
+FACES, PHOTOS = "faces", "photos"
+"""Folders of stylized pictures below the work folder."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,11 @@ class StyleResult:
     seconds: Mapping[str, float]
     stopped: str
     """"length": the planned steps were done."""
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    """What became of the stylized pictures: "faces" and, if there were any, "photos", see ``augment.Harvest``; and the
+    folder they were exported to."""
     notes: tuple[str, ...] = ()
-    """What there is to say about the pictures, see ``ExemplarSet.notes``."""
+    """What there is to say about the pictures, see ``ExemplarCheck.notes``."""
 
 
 def learn_style(
@@ -66,7 +69,8 @@ def learn_style(
 ) -> StyleResult:
     """Learns a style from a folder of pictures and writes it to ``output``.
 
-    An interrupted run leaves its work in ``output/.work``; with ``config.resume`` the next one goes on from there.
+    An interrupted run leaves its work in ``output/.work``; with ``config.resume`` the next one goes on from there. What
+    was stylized is kept by a longer preset, too.
 
     Args:
         exemplars: the folder.
@@ -77,29 +81,50 @@ def learn_style(
 
     Raises:
         PhotoError: no usable picture.
+        RefusedError: ``config.strict`` and there is a warning about the pictures; nothing was written.
         MissingError: no such stylizer or base model.
         UsageError: the base model is an imported one.
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
-    work = _work_folder(output)
+    if config.dataset is not None:
+        check_place(config.dataset)
+    photos = find_photos(config.photos) if config.photos is not None else []
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, seed=config.seed)
     base = for_portraits(load_base(config.base, choose_device(config.device)))
     pictures = read_exemplars(exemplars, base.framing)
-    for sentence in pictures.notes:
+    check = check_exemplars(pictures)
+    for sentence in check.notes:
         note(sentence)
-    _start(work, config, settings, base, pictures)
+    if config.strict:
+        refuse_doubtful(check)
+    work = _work_folder(output)
+    filters = FilterConfig()
+    facts = {"base": base.reference.sha256, "exemplars": pictures.card(), "points": pictures.points}
+    more = {"filters": asdict(filters), "photos": [photo_key(photo) for photo in photos]}
+    _start(work, config, settings, {**facts, **more})
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
     stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress)
     clock.lap("stylizer")
-    pairs = make_pairs(faces, stylizer, preset.pairs, work, config.seed, progress)
+    recipe = {**facts, "stylizer": stylizer_card, "size": preset.size, "seed": config.seed}
+    pairs, harvest = make_pairs(faces, stylizer, preset.pairs, work / FACES, recipe, config.seed, progress, filters)
+    dataset: dict[str, Any] = {"faces": harvest}
+    shown: PhotoPairs | None = None
+    if photos:
+        place = work / PHOTOS
+        shown, dataset["photos"] = make_photo_pairs(
+            photos, stylizer, preset.size, base.framing, place, recipe, progress, filters
+        )
+    if config.dataset is not None:
+        write_layout(config.dataset, _stylized(pairs, shown))
+        dataset["folder"] = config.dataset
     clock.lap("augment")
-    displacement = style_displacement(pairs, base) if base.generator.deforms else None
+    displacement = style_displacement(pairs, base, shown) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
-    people = _people(base, learnt.difference)
+    people = people_in(base, learnt.difference)
     scores = Scores(sharpness=sharpness(people, as_batch(pictures, PREVIEW_SIZE)))
     terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(
@@ -107,7 +132,7 @@ def learn_style(
         license=terms.license,
         base=base.reference,
         tensors=learnt.difference.tensors(),
-        preview=torch.from_numpy(_sheet(F.interpolate(people, size=KEPT_SIZE, mode="area"))),
+        preview=kept(people),
         summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
         created=datetime.date.today().isoformat(),
         stylizer=stylizer_card,
@@ -119,10 +144,13 @@ def learn_style(
     path = output / f"{config.name}.safetensors"
     write_style(path, bundle)
     clock.lap("bundle")
-    preview = save_png(output / "preview.png", _sheet(people))
-    report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, pictures.notes)
+    preview = save_png(output / "preview.png", sheet(people))
+    notes = (*check.notes, *_left_out(dataset))
+    for sentence in notes[len(check.notes) :]:
+        note(sentence)
+    report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, dataset, notes)
     measured = _measured(scores)
-    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", pictures.notes)
+    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", dataset, notes)
 
 
 class _Clock:
@@ -147,49 +175,42 @@ def _work_folder(output: Path) -> Path:
     return work
 
 
-def _start(
-    work: Path, config: NewStyleConfig, settings: TransferConfig, base: BaseModel, pictures: ExemplarSet
-) -> None:
-    """Empties the work folder unless the run may go on from it: same settings, same generator, same pictures."""
-    facts = {
-        "config": asdict(replace(config, resume=False)),
-        "preset": asdict(PRESET_WORK[config.preset]),
-        "transfer": asdict(settings),
-        "base": base.reference.sha256,
-        "exemplars": pictures.card(),
-    }
-    plan = json.dumps(facts, sort_keys=True)
+def _start(work: Path, config: NewStyleConfig, settings: TransferConfig, facts: Mapping[str, Any]) -> None:
+    """Empties the work folder, or what of it a run with other settings, generator or pictures cannot go on from.
+
+    Stylized pictures stay: they say themselves what they were made of.
+    """
+    plain = asdict(replace(config, resume=False, strict=False, photos=None, dataset=None))
+    known = {"config": plain, "preset": asdict(PRESET_WORK[config.preset]), "transfer": asdict(settings), **facts}
+    plan = json.dumps(known, sort_keys=True)
     told = work / "plan.json"
     try:
-        if not (config.resume and told.exists() and told.read_text(encoding="utf-8") == plan):
-            for old in work.iterdir():
+        same = config.resume and told.exists() and told.read_text(encoding="utf-8") == plan
+        for old in work.iterdir():
+            if old.is_dir() and not config.resume:
+                shutil.rmtree(old)
+            elif old.is_file() and not same:
                 old.unlink()
         told.write_text(plan, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{work} cannot be written ({error.strerror}); choose another --output.") from error
 
 
-@torch.no_grad()
-def _people(base: BaseModel, difference: StyleDifference) -> torch.Tensor:
-    """Random people in the style, (2 * PREVIEW_PEOPLE, 3, S, S): front and turned in turn."""
-    generator, painter = base.generator, stylized(base.generator, difference)
-    rng = torch.Generator().manual_seed(2303)
-    views = []
-    for _ in range(PREVIEW_PEOPLE):
-        z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
-        weights = generator.deformation.weights(z) if generator.deforms else None
-        moved = None if difference.displacement is None else difference.displacement[None].to(z)
-        ws = generator.mapping(z)
-        subject = generator.subject(ws, weights, moved)
-        head = GeneratorHead(generator, replace(subject, paint=painter.backbone(ws)))
-        labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
-        views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
-    return torch.cat(views)
+def _stylized(pairs: Pairs, photos: PhotoPairs | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Every stylized picture that is kept, with its camera; faces of the generator first."""
+    for some in (pairs, photos) if photos is not None else (pairs,):
+        for number in range(len(some)):
+            yield some.stylized[number].float(), some.labels[number]
 
 
-def _sheet(people: torch.Tensor) -> np.ndarray:
-    rows = people.reshape(4, 4, *people.shape[1:])
-    return to_array(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
+def _left_out(dataset: Mapping[str, Any]) -> list[str]:
+    """Sentences about stylized pictures that are not learnt from."""
+    told = []
+    for what, harvest in dataset.items():
+        if isinstance(harvest, Harvest) and harvest.kept < harvest.made:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in harvest.dropped.items() if count)
+            told.append(f"{harvest.made - harvest.kept} of {harvest.made} stylized {what} were left out ({reasons}).")
+    return told
 
 
 def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
@@ -212,7 +233,12 @@ def _measured(scores: Scores) -> dict[str, Any]:
 
 
 def _write_report(
-    path: Path, bundle: StyleBundle, losses: Mapping[str, float], seconds: Mapping[str, float], notes: tuple[str, ...]
+    path: Path,
+    bundle: StyleBundle,
+    losses: Mapping[str, float],
+    seconds: Mapping[str, float],
+    dataset: Mapping[str, Any],
+    notes: tuple[str, ...],
 ) -> Path:
     facts = {
         "schema": "agile3d.style-report/1",
@@ -221,6 +247,7 @@ def _write_report(
         "losses": dict(losses),
         "scores": {name: NOT_MEASURED if value is None else value for name, value in bundle.scores.items()},
         "seconds": dict(seconds),
+        "dataset": {key: asdict(value) if isinstance(value, Harvest) else str(value) for key, value in dataset.items()},
         "notes": list(notes),
     }
     data = (json.dumps(facts, indent=2) + "\n").encode()

@@ -39,6 +39,8 @@ class Remarks:
     """Transparent somewhere."""
     grey: list[str] = field(default_factory=list)
     print_colours: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """Named in points.json, but no pictures of the folder."""
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Width and height of every picture that is used."""
 
@@ -61,20 +63,34 @@ class Remarks:
 
     def sentences(self) -> list[str]:
         """Everything there is to say, what is missing first."""
+        return [*self._not_read(), *self.reasons, *self._said(), *self._sizes(), *self._count()]
+
+    def warnings(self) -> list[str]:
+        """Those of the sentences that cast doubt on the set."""
+        few = self._count() if len(self.sizes) < FEW else []
+        return [*self.reasons, *self._said(doubtful=True), *few]
+
+    def _said(self, doubtful: bool = False) -> list[str]:
+        """What is told of pictures that are used; only what is doubtful, if so wanted."""
         listed = (
-            (self.clear, "transparent in places; white was put behind."),
-            (self.grey, "without colour; learnt as grey."),
-            (self.print_colours, "in print colours (CMYK), turned into screen colours; save as RGB if they look off."),
-            (self.crowds, "several faces; the largest was taken."),
-            (self.alike, "no face was found; cut like the other pictures of the same size."),
+            (self.clear, False, "transparent in places; white was put behind."),
+            (self.grey, False, "without colour; learnt as grey."),
+            (
+                self.print_colours,
+                False,
+                "in print colours (CMYK), turned into screen colours; save as RGB if they look off.",
+            ),
+            (self.crowds, True, "several faces; the largest was taken."),
+            (self.alike, False, "no face was found; cut like the other pictures of the same size."),
             (
                 self.faceless,
+                True,
                 "no face was found; taken as framed already, eyes level and the face in the middle of the picture. "
-                "Cut the picture that way if it is not.",
+                "Cut the picture that way if it is not, or give the face's place in points.json.",
             ),
+            (self.unknown, True, "named in points.json, but no picture of the folder is called so."),
         )
-        said = [f"{self._who(names)}: {what}" for names, what in listed if names]
-        return [*self._not_read(), *self.reasons, *said, *self._sizes(), *self._count()]
+        return [f"{self._who(names)}: {what}" for names, doubt, what in listed if names and (doubt or not doubtful)]
 
     def summary(self) -> str:
         """The reasons why nothing is left, at most ``READ_OUT`` of them."""

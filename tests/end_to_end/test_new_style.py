@@ -25,17 +25,22 @@ from agile3d_cli.bundle import Portrait, read_portrait, read_style, write_portra
 from agile3d_cli.errors import PhotoError
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.face.template import face_template
+from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
-from agile3d_cli.style import augment
+from agile3d_cli.style import augment, preview
 from agile3d_cli.style import pipeline as style_pipeline
-from agile3d_cli.style.augment import Pairs
+from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
+from agile3d_cli.style.eg3d_layout import read_layout
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
+from agile3d_cli.style.measure import Moved
 from agile3d_cli.style.pipeline import KEPT_SIZE, learn_style
+from agile3d_cli.style.shards import StoredRows
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
@@ -77,6 +82,19 @@ def test_displacement_of_the_pairs_is_recovered(micro: BaseModel, pairs: Pairs) 
     # Mirror-symmetric, as styles are.
     mirrored = found[torch.from_numpy(face_template().mirror).long()] * torch.tensor([-1, 1, 1])
     torch.testing.assert_close(found, mirrored, rtol=0, atol=2e-3)
+
+
+def test_photos_show_the_displacement_too(micro: BaseModel, pairs: Pairs) -> None:
+    mean, labels = micro.landmarks, pairs.labels
+    assert mean is not None
+    after = (mean + widened(mean)).expand(len(labels), -1, -1)
+    moved = (camera.project(labels, after) - camera.project(labels, mean.expand_as(after)))[..., :2]
+    nothing = StoredRows("stylized", (), torch.Size([0, 3, 48, 48]))
+    none = Pairs(pairs.z[:0], labels[:0], nothing, nothing, pairs.moved[:0])
+    field = style_displacement(none, micro, PhotoPairs(labels, nothing, nothing, moved))
+    found = look_up(field[None], micro.generator.deformation.focus.forward(mean[None]))[0]
+    wanted = widened(mean)
+    assert float((found - wanted).norm(dim=1).mean()) < 0.1 * float(wanted.norm(dim=1).mean())
 
 
 def test_one_bad_picture_does_not_bend_the_style(micro: BaseModel, pairs: Pairs) -> None:
@@ -155,6 +173,11 @@ TINT = StylizerDescription(
 )
 
 
+def unmoved(real: Tensor, drawn: Tensor) -> Moved:
+    """The measures of a pair of ellipsoids, in which no detector finds a face."""
+    return Moved(torch.zeros(468, 2), (real - drawn).abs().mean(), torch.ones(384))
+
+
 @pytest.fixture
 def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The flow exemplars -> style with a stylizer of this file, few pairs, and no face detector for ellipsoids."""
@@ -165,10 +188,10 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         return tint, TINT, {"name": name, "version": "1", "config": {}}
 
     monkeypatch.setattr(style_pipeline, "fit_stylizer", fit)
-    monkeypatch.setattr(style_pipeline, "PREVIEW_SIZE", 32)
+    monkeypatch.setattr(preview, "PREVIEW_SIZE", 32)
     monkeypatch.setattr(style_pipeline, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
     monkeypatch.setattr(style_pipeline, "TransferConfig", lambda steps, seed: dataclasses.replace(BRIEF, steps=steps))
-    monkeypatch.setattr(augment, "_landmarks", lambda _: torch.zeros(468, 2))
+    monkeypatch.setattr(augment, "measure_pair", unmoved)
 
 
 def exemplar_folder(place: Path) -> Path:
@@ -202,7 +225,10 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     assert bundle.preview.shape == (4 * KEPT_SIZE, 4 * KEPT_SIZE, 3)
     assert whole.preview.is_file() and whole.report.is_file() and whole.stopped == "length"
     assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
-    assert json.loads(whole.report.read_text())["notes"] == told
+    report = json.loads(whole.report.read_text())
+    assert report["notes"] == told
+    none = {"no face": 0, "drift": 0, "identity": 0, "look": 0}
+    assert report["dataset"] == {"faces": {"made": 20, "kept": 20, "dropped": none}}
 
     def stop_at(stage: str, share: float) -> None:
         if stage == "transfer" and share > 0.7:
@@ -259,10 +285,61 @@ def test_work_on_other_pictures_is_not_taken_up(
 def test_a_stylizer_without_faces_is_told(
     small_flow: None, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(augment, "_landmarks", lambda _: None)
+    monkeypatch.setattr(augment, "measure_pair", lambda *_: None)
     config = NewStyleConfig("tinted", stylizer="tint", base="micro")
     with pytest.raises(PhotoError, match="No face was found in any of the 20"):
         learn_style(exemplar_folder(tmp_path), tmp_path / "out", config, silent)
+
+
+def until_transfer(folder: Path, output: Path, config: NewStyleConfig) -> None:
+    """Runs the flow up to the pairs' surfaces."""
+
+    def stop(stage: str, _: float) -> None:
+        if stage == "surfaces":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_style(folder, output, config, stop)
+
+
+def test_stylized_faces_stay_for_a_longer_preset(
+    small_flow: None, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    shard = augment._shard
+    monkeypatch.setattr(augment, "_shard", lambda *words: made.append(1) or shard(*words))
+    work = {"fast": Preset(pairs=10, size=32, steps=8), "full": Preset(pairs=30, size=32, steps=8)}
+    monkeypatch.setattr(style_pipeline, "PRESET_WORK", work)
+    folder, config = exemplar_folder(tmp_path), NewStyleConfig("tinted", stylizer="tint", base="micro")
+    until_transfer(folder, tmp_path / "out", config)
+    (tmp_path / "out" / ".work" / "transfer.safetensors").write_text("of the shorter run")
+    until_transfer(folder, tmp_path / "out", dataclasses.replace(config, preset="full", resume=True))
+    assert len(made) == 3 and not (tmp_path / "out" / ".work" / "transfer.safetensors").exists()
+    # Without --resume nothing is taken over.
+    until_transfer(folder, tmp_path / "out", dataclasses.replace(config, preset="full"))
+    assert len(made) == 6
+
+
+def test_photos_join_the_dataset_with_their_cameras(
+    small_flow: None, installed: Path, micro: BaseModel, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "examples" / "astronaut.jpg", photos)
+    (photos / "broken.jpg").write_text("no picture")
+    Image.new("RGB", (64, 64)).save(photos / "empty.png")
+    config = NewStyleConfig(
+        "tinted", stylizer="tint", base="micro", photos=photos, dataset=tmp_path / "eg3d", preset="fast"
+    )
+    until_transfer(exemplar_folder(tmp_path), tmp_path / "out", config)
+    rows = read_layout(tmp_path / "eg3d")
+    assert rows is not None and len(rows) == 21
+    face, _ = load_face(photos / "astronaut.jpg", FaceConfig(size=48, matte=False, template=micro.framing))
+    path, label = rows[-1]
+    torch.testing.assert_close(label, face.label, rtol=0, atol=1e-6)
+    tinted = Tint().stylize(face.image[None])[0]
+    # PNG keeps 8 bits, the shard half precision.
+    assert float((to_tensor(read_photo(path)) - tinted).abs().max()) < 0.01
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")

@@ -24,6 +24,7 @@ from agile3d_cli.models.foreign import eg3d_names, left_away
 from agile3d_cli.models.published import render_published
 from agile3d_cli.safefile import file_sha256
 from agile3d_cli.style.config import NewStyleConfig
+from agile3d_cli.style.dry_run import look_ahead
 from agile3d_cli.style.pipeline import learn_style
 
 Run = Callable[..., Result]
@@ -185,6 +186,9 @@ def test_flows_that_an_import_cannot_serve_say_so(tiny: Any, tmp_path: Path, run
     said = "The generator 't' is an imported one: where the landmarks of its heads lie is not known"
     with pytest.raises(UsageError, match=said):
         learn_style(folder, tmp_path / "out", NewStyleConfig(name="s", base="t"), lambda stage, share: None)
+    with pytest.raises(UsageError, match=said):
+        look_ahead(folder, NewStyleConfig(name="s", base="t"))
+    assert not (tmp_path / "out").exists()
     model = own_home / "models" / "t.safetensors"
     style = StyleBundle("s", BaseReference("t", file_sha256(model), {}), {"d": torch.zeros(1)})
     write_style(tmp_path / "s.safetensors", style)

@@ -64,8 +64,8 @@ class FlatConfig:
     """Of the surprise at the true code, against the mean colour error of the picture drawn again."""
     prior_weight: float = 0.01
     """Of the Kullback-Leibler divergence from the normal distribution, a number of the code."""
-    redraw_from: float = 0.25
-    """Share of the encoder's time after which codes are drawn again by the student."""
+    redraw_from: float = 0.8
+    """Share of the encoder's time after which codes are drawn again by the student, which takes far longer."""
     seed: int = 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from skimage.color import lab2rgb, rgb2lab
 
-from agile3d_agilegan.config import AgileganConfig
+from agile3d_linear.config import LinearConfig
 
 
 def to_lab(colors: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def _lab_to_rgb(lab: np.ndarray) -> np.ndarray:
         return np.asarray(lab2rgb(lab))
 
 
-def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: AgileganConfig) -> np.ndarray:
+def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: LinearConfig) -> np.ndarray:
     """The skin tone that the style gives to a sitter.
 
     The lightness stays, within what the style knows; hue and saturation move towards those that the style has at that
@@ -54,7 +54,7 @@ def style_skin(own: np.ndarray, palette: np.ndarray, brightest: float, config: A
     return own + config.color * (target - own)
 
 
-def style_hair(own: np.ndarray, config: AgileganConfig) -> np.ndarray:
+def style_hair(own: np.ndarray, config: LinearConfig) -> np.ndarray:
     """Hair, brow and beard colours (..., 3) Lab: purer and with deeper darks, as painted volumes have them."""
     light = own[..., :1]
     # Nearly black photographed hair is mostly haze.

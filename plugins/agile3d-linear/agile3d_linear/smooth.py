@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from agile3d_agilegan.picture import blur
+from agile3d_linear.picture import blur
 
 FLAT = 0.004
 """Variance below which the guided filter smooths, for colours in [0, 1]."""

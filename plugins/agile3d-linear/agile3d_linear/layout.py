@@ -13,9 +13,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from agile3d_agilegan.mesh import CHEEKS, MOUTH, OVAL, PARTS, Cover, cover, with_ring
-from agile3d_agilegan.picture import ramp, sample
-from agile3d_agilegan.shape import TO_WORLD
+from agile3d_linear.mesh import CHEEKS, MOUTH, OVAL, PARTS, Cover, cover, with_ring
+from agile3d_linear.picture import ramp, sample
+from agile3d_linear.shape import TO_WORLD
 
 AROUND = 0.13
 """How far from its mesh points a feature may reach, eye distances."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.features import put_back
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import PARTS
-from agile3d_agilegan.picture import ramp, resize
-from agile3d_agilegan.sitter import Sitter
-from agile3d_agilegan.tone import style_hair, style_skin, to_lab, to_rgb
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.features import put_back
+from agile3d_linear.layout import Layout
+from agile3d_linear.mesh import PARTS
+from agile3d_linear.picture import ramp, resize
+from agile3d_linear.sitter import Sitter
+from agile3d_linear.tone import style_hair, style_skin, to_lab, to_rgb
 
 NEAR = 0.6
 """Exemplars count by how near their traits are to the sitter's; this far, in standard deviations, they count e^-1/2."""
@@ -69,7 +69,7 @@ def trust_in(places: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    sitter: Sitter, traits: np.ndarray, style: StyleLayers, layout: Layout, config: AgileganConfig
+    sitter: Sitter, traits: np.ndarray, style: StyleLayers, layout: Layout, config: LinearConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sitter's face in the style.
 
@@ -117,7 +117,7 @@ def _firm(patch: np.ndarray) -> np.ndarray:
 
 
 def _as_brow(
-    patch: np.ndarray, place: np.ndarray, sitter: Sitter, traits: np.ndarray, config: AgileganConfig
+    patch: np.ndarray, place: np.ndarray, sitter: Sitter, traits: np.ndarray, config: LinearConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """A brow in the sitter's colour, and as strong as the sitter's."""
     cover = patch[..., 3:]
@@ -131,7 +131,7 @@ def _as_brow(
     return np.concatenate([tinted * cover, cover], -1), place * [1, 1, 1, thickness]
 
 
-def _with_iris(patch: np.ndarray, sitter: Sitter, config: AgileganConfig) -> np.ndarray:
+def _with_iris(patch: np.ndarray, sitter: Sitter, config: LinearConfig) -> np.ndarray:
     """An eye with its iris, the coloured middle tones of the cut-out, turned towards the sitter's."""
     cover = patch[..., 3:]
     lab = to_lab(np.clip(patch[..., :3] / np.maximum(cover, 1e-3), 0, 1))
@@ -144,7 +144,7 @@ def _with_iris(patch: np.ndarray, sitter: Sitter, config: AgileganConfig) -> np.
     return np.concatenate([to_rgb(lab + share * (turned - lab)) * cover, cover], -1)
 
 
-def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: AgileganConfig) -> np.ndarray:
+def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: LinearConfig) -> np.ndarray:
     color = to_rgb(style_hair(sitter.beard_tone, config))
     beard = np.clip(color * np.exp(0.5 * shading), 0, 1)
     cover = 0.92 * resize(sitter.beard[..., None], len(face))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from agile3d_agilegan.features import skin_likeness, skin_tone
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
-from agile3d_agilegan.picture import blur, fill, ramp
-from agile3d_agilegan.smooth import smooth
-from agile3d_agilegan.tone import to_lab
+from agile3d_linear.features import skin_likeness, skin_tone
+from agile3d_linear.layout import Layout
+from agile3d_linear.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
+from agile3d_linear.picture import blur, fill, ramp
+from agile3d_linear.smooth import smooth
+from agile3d_linear.tone import to_lab
 
 CALM = 0.04
 """Detail smaller than this is not relief, eye distances."""

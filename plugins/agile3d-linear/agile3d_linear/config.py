@@ -8,7 +8,7 @@ from agile3d_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class AgileganConfig:
+class LinearConfig:
     """How faces are redrawn. Changing a setting needs no new fit, apart from ``faces`` and ``layout``."""
 
     structure: float = 1.0
@@ -41,4 +41,4 @@ class AgileganConfig:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ConfigError(f"AgileganConfig.{name} is {value}; it lies between {low} and {high}.")
+                raise ConfigError(f"LinearConfig.{name} is {value}; it lies between {low} and {high}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agile3d_agilegan.picture import blur, ramp, resize, sample
+from agile3d_linear.picture import blur, ramp, resize, sample
 
 SIDE = 64
 """Registration happens at this size, pixels."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from agile3d_agilegan.features import PATCH
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import OVAL, cover, triangles, with_ring
-from agile3d_agilegan.picture import fill
-from agile3d_agilegan.register import register
-from agile3d_agilegan.shape import Pose, find_pose, freed, reference
-from agile3d_agilegan.smooth import smooth
+from agile3d_linear.features import PATCH
+from agile3d_linear.layout import Layout
+from agile3d_linear.mesh import OVAL, cover, triangles, with_ring
+from agile3d_linear.picture import fill
+from agile3d_linear.register import register
+from agile3d_linear.shape import Pose, find_pose, freed, reference
+from agile3d_linear.smooth import smooth
 
 LAYOUT = Layout(reference(), 128)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from agile3d_agilegan.mesh import OVAL
-from agile3d_agilegan.picture import blur, sample
-from agile3d_agilegan.tone import to_lab
+from agile3d_linear.mesh import OVAL
+from agile3d_linear.picture import blur, sample
+from agile3d_linear.tone import to_lab
 
 LOWER = tuple(OVAL[8:29])
 """The outline from one ear over the chin to the other."""

@@ -12,14 +12,14 @@ from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
 from skimage.draw import polygon2mask
 
-from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.features import skin_likeness
-from agile3d_agilegan.mesh import LEFT_EYE, OVAL, mirrored
-from agile3d_agilegan.picture import blur, ramp, resize, sample
-from agile3d_agilegan.smooth import smooth
-from agile3d_agilegan.tone import style_hair, to_lab, to_rgb
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.matte import person_matte
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.features import skin_likeness
+from agile3d_linear.mesh import LEFT_EYE, OVAL, mirrored
+from agile3d_linear.picture import blur, ramp, resize, sample
+from agile3d_linear.smooth import smooth
+from agile3d_linear.tone import style_hair, to_lab, to_rgb
 
 MATTE = 128
 """Side at which person and background are told apart, pixels."""
@@ -33,7 +33,7 @@ def redraw(
     target: np.ndarray,
     skin: np.ndarray,
     styled_skin: np.ndarray,
-    config: AgileganConfig,
+    config: LinearConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The photo (S, S, 3) with its landmarks moved from ``source`` to ``target`` (468, 3), smoothed and retoned.
 
@@ -106,7 +106,7 @@ def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarra
     return sample(photo, np.stack([u, v], -1) + shift.permute(1, 2, 0).numpy())
 
 
-def globally(photo: np.ndarray, palette: np.ndarray, config: AgileganConfig) -> np.ndarray:
+def globally(photo: np.ndarray, palette: np.ndarray, config: LinearConfig) -> np.ndarray:
     """A picture without a found face: smoothed, and its lightness and colours moved towards the exemplars' spread.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agile3d_agilegan.blend import StyleLayers
+from agile3d_linear.blend import StyleLayers
 
 
 @dataclass(frozen=True)

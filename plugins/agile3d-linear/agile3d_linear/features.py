@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import PARTS
-from agile3d_agilegan.picture import blur, fill, ramp, resize, sample
-from agile3d_agilegan.tone import to_lab, to_rgb
+from agile3d_linear.layout import Layout
+from agile3d_linear.mesh import PARTS
+from agile3d_linear.picture import blur, fill, ramp, resize, sample
+from agile3d_linear.tone import to_lab, to_rgb
 
 PATCH = 128
 """Side of a cut-out, pixels."""

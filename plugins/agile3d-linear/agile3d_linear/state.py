@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agile3d_agilegan.blend import StyleLayers
-from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.model import LinearStyle
 from agile3d_cli.errors import Agile3dError, RefusedError
 from agile3d_cli.safefile import read_card, read_tensors, write_file
+from agile3d_linear.blend import StyleLayers
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.model import LinearStyle
 
-FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 1
+FORMAT, STYLIZER, VERSION = "stylizer", "linear", 1
 
 
-def write_state(path: Path, config: AgileganConfig, style: LinearStyle) -> None:
-    """Writes a style; the tensor ``shape_shift`` is the displacement of ``AgileganStylizer.shape_shift``."""
+def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
+    """Writes a style; the tensor ``shape_shift`` is the displacement of ``LinearStylizer.shape_shift``."""
     layers = style.layers
     tensors = {
         "average": torch.from_numpy(style.average).float(),
@@ -38,7 +38,7 @@ def write_state(path: Path, config: AgileganConfig, style: LinearStyle) -> None:
     write_file(Path(path), meta, tensors)
 
 
-def read_state(path: Path) -> tuple[AgileganConfig, LinearStyle]:
+def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
     """Reads what ``write_state`` wrote.
 
     Raises:
@@ -67,9 +67,9 @@ def read_state(path: Path) -> tuple[AgileganConfig, LinearStyle]:
             traits=values.pop("face_traits"),
             palette=values.pop("palette"),
         )
-        config = AgileganConfig(**card.meta["config"])
+        config = LinearConfig(**card.meta["config"])
     except (KeyError, TypeError, Agile3dError) as error:
-        raise RefusedError(f"{path} is not a complete agilegan style ({error}); fit it again.") from error
+        raise RefusedError(f"{path} is not a complete linear style ({error}); fit it again.") from error
     if values or style.average.shape != (468, 3) or style.shift.shape != (468, 3):
-        raise RefusedError(f"{path} holds other tensors than an agilegan style ({', '.join(values)}); fit it again.")
+        raise RefusedError(f"{path} holds other tensors than a linear style ({', '.join(values)}); fit it again.")
     return config, style

@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agile3d_agilegan.blend import StyleLayers, draw, kindred_shape, trust_in
-from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.features import take_apart
-from agile3d_agilegan.lay import lay_face
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.model import LinearStyle
-from agile3d_agilegan.outline import to_edge
-from agile3d_agilegan.picture import resize
-from agile3d_agilegan.register import register
-from agile3d_agilegan.shape import calm_features, find_pose, freed, reference, robust_mean, symmetric
-from agile3d_agilegan.sitter import Sitter, measure, shape_traits
-from agile3d_agilegan.surroundings import globally, redraw
-from agile3d_agilegan.tone import to_lab
 from agile3d_cli.camera import portrait_label, project
 from agile3d_cli.errors import ConfigError
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.estimators import find_faces
 from agile3d_cli.face.template import face_template
 from agile3d_cli.stylizer import FaceSampler, Progress
+from agile3d_linear.blend import StyleLayers, draw, kindred_shape, trust_in
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.features import take_apart
+from agile3d_linear.lay import lay_face
+from agile3d_linear.layout import Layout
+from agile3d_linear.model import LinearStyle
+from agile3d_linear.outline import to_edge
+from agile3d_linear.picture import resize
+from agile3d_linear.register import register
+from agile3d_linear.shape import calm_features, find_pose, freed, reference, robust_mean, symmetric
+from agile3d_linear.sitter import Sitter, measure, shape_traits
+from agile3d_linear.surroundings import globally, redraw
+from agile3d_linear.tone import to_lab
 
 FOUND_AT = 256
 """Pictures smaller than this are enlarged before faces are looked for."""
@@ -44,14 +44,14 @@ SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
 """Least standard deviation of a trait, so that a set of equal faces divides by something."""
 
 
-class AgileganStylizer:
+class LinearStylizer:
     """Redraws faces in the style of its exemplars; see ``agile3d_cli.stylizer.Stylizer`` for the contract.
 
     A picture without a face that is found is only smoothed and retoned.
     """
 
-    def __init__(self, config: AgileganConfig | None = None, style: LinearStyle | None = None) -> None:
-        self.config = config or AgileganConfig()
+    def __init__(self, config: LinearConfig | None = None, style: LinearStyle | None = None) -> None:
+        self.config = config or LinearConfig()
         self._style = style
         self._layout = Layout(style.average + style.shift, self.config.layout) if style else None
 
@@ -73,7 +73,7 @@ class AgileganStylizer:
         """Learns the style. Exemplars are aligned by the caller (``agile3d_cli.face.align``)."""
         pictures = [_as_picture(exemplar) for exemplar in exemplars]
         if not pictures:
-            raise ConfigError("The agilegan stylizer was given no exemplars; give about 20 pictures of one style.")
+            raise ConfigError("The linear stylizer was given no exemplars; give about 20 pictures of one style.")
         progress("looking at realistic faces", 0.0)
         real = faces.sample(self.config.faces, torch.Generator().manual_seed(seed))
         real_points = real.landmarks.double().cpu().numpy()
@@ -136,13 +136,13 @@ class AgileganStylizer:
 
     def save(self, path: Path) -> None:
         """Writes the style; see ``state.py``."""
-        from agile3d_agilegan.state import write_state
+        from agile3d_linear.state import write_state
 
         write_state(path, self.config, self._fitted()[0])
 
     def _fitted(self) -> tuple[LinearStyle, Layout]:
         if self._style is None or self._layout is None:
-            raise ConfigError("The agilegan stylizer has learnt no style yet; call fit or load first.")
+            raise ConfigError("The linear stylizer has learnt no style yet; call fit or load first.")
         return self._style, self._layout
 
     def _one(self, photo: np.ndarray) -> np.ndarray:

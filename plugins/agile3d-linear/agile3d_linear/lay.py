@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from agile3d_agilegan.layout import Layout
-from agile3d_agilegan.mesh import cover, with_ring
-from agile3d_agilegan.picture import blur, fill, resize, sample
+from agile3d_linear.layout import Layout
+from agile3d_linear.mesh import cover, with_ring
+from agile3d_linear.picture import blur, fill, resize, sample
 
 DRAWN = 512
 """Faces are drawn at least this large and then made smaller, so that edges are smooth."""

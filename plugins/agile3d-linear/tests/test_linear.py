@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agile3d_agilegan.config import AgileganConfig
-from agile3d_agilegan.stylizer import AgileganStylizer
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.stylizer import LinearStylizer
 from torch import Tensor
 
 from agile3d_cli.camera import angles
@@ -28,9 +28,9 @@ UPPER_LIDS, LOWER_LIDS = (159, 386), (145, 374)
 
 
 class TestContract(StylizerContract):
-    package = "agile3d-agilegan"
-    name = "agilegan"
-    config = AgileganConfig(layout=128, faces=16)
+    package = "agile3d-linear"
+    name = "linear"
+    config = LinearConfig(layout=128, faces=16)
 
 
 class OneFace:
@@ -57,16 +57,16 @@ def sitter() -> AlignedFace:
 
 
 @pytest.fixture(scope="module")
-def cartoon(sitter: AlignedFace) -> AgileganStylizer:
+def cartoon(sitter: AlignedFace) -> LinearStylizer:
     """Fitted to the shipped cartoon heads, coarsely."""
     exemplars = [align(path).image for path in sorted((EXAMPLES / "cartoon-exemplars").glob("*.png"))[::3]]
-    stylizer = AgileganStylizer(AgileganConfig(layout=192))
+    stylizer = LinearStylizer(LinearConfig(layout=192))
     stylizer.fit(exemplars, OneFace(sitter), ignore_progress)
     return stylizer
 
 
-def with_dials(stylizer: AgileganStylizer, **dials: float) -> AgileganStylizer:
-    return AgileganStylizer(AgileganConfig(layout=192, **dials), stylizer.style)
+def with_dials(stylizer: LinearStylizer, **dials: float) -> LinearStylizer:
+    return LinearStylizer(LinearConfig(layout=192, **dials), stylizer.style)
 
 
 def points(image: Tensor) -> np.ndarray:
@@ -74,7 +74,7 @@ def points(image: Tensor) -> np.ndarray:
     return face.points / image.shape[-1]
 
 
-def test_the_shift_is_symmetric_and_opens_the_eyes(cartoon: AgileganStylizer) -> None:
+def test_the_shift_is_symmetric_and_opens_the_eyes(cartoon: LinearStylizer) -> None:
     shift = cartoon.shape_shift
     assert shift.shape == (468, 3)
     mirror = torch.from_numpy(face_template().mirror)
@@ -83,7 +83,7 @@ def test_the_shift_is_symmetric_and_opens_the_eyes(cartoon: AgileganStylizer) ->
     assert bool((shift[list(UPPER_LIDS), 1] > shift[list(LOWER_LIDS), 1]).all())
 
 
-def test_pose_and_place_are_kept(cartoon: AgileganStylizer, sitter: AlignedFace) -> None:
+def test_pose_and_place_are_kept(cartoon: LinearStylizer, sitter: AlignedFace) -> None:
     before, after = points(sitter.image), points(cartoon.stylize(sitter.image[None])[0])
     turned = np.subtract(angles(solve_pose(after).label), angles(solve_pose(before).label))
     # Measured: yaw 1, pitch 4 degrees; the detector reads the drawn proportions as a slight nod.
@@ -91,13 +91,13 @@ def test_pose_and_place_are_kept(cartoon: AgileganStylizer, sitter: AlignedFace)
     assert np.abs(after[:, :2].mean(0) - before[:, :2].mean(0)).max() < 0.03
 
 
-def test_structure_moves_the_chin_to_the_style(cartoon: AgileganStylizer, sitter: AlignedFace) -> None:
+def test_structure_moves_the_chin_to_the_style(cartoon: LinearStylizer, sitter: AlignedFace) -> None:
     """Cartoon jaws are broad: skin where the photo has neck and wall."""
     none, half, full = (with_dials(cartoon, structure=s).stylize(sitter.image[None])[0] for s in (0.0, 0.5, 1.0))
     assert float((full - none).abs().mean()) > float((half - none).abs().mean()) > 0.005
 
 
-def test_dark_and_light_skin_stay_so(cartoon: AgileganStylizer, sitter: AlignedFace) -> None:
+def test_dark_and_light_skin_stay_so(cartoon: LinearStylizer, sitter: AlignedFace) -> None:
     dark = ((sitter.image + 1) * 0.45 - 1).clamp(-1, 1)
     styled = cartoon.stylize(torch.stack([sitter.image, dark]))
     cheek = (slice(None), slice(140, 160), slice(90, 105))
@@ -105,7 +105,7 @@ def test_dark_and_light_skin_stay_so(cartoon: AgileganStylizer, sitter: AlignedF
     assert float(light_skin - dark_skin) > 0.3
 
 
-def test_a_turned_face_is_drawn_turned(cartoon: AgileganStylizer, sitter: AlignedFace) -> None:
+def test_a_turned_face_is_drawn_turned(cartoon: LinearStylizer, sitter: AlignedFace) -> None:
     """A mirrored photo gives about the mirrored result: nothing of the layout's own sides shows in the form."""
     styled = cartoon.stylize(torch.stack([sitter.image, sitter.image.flip(2)]))
     mirrored = points(styled[1])[face_template().mirror] * [-1, 1, 1] + [1, 0, 0]
@@ -113,7 +113,7 @@ def test_a_turned_face_is_drawn_turned(cartoon: AgileganStylizer, sitter: Aligne
     assert np.linalg.norm((mirrored - points(styled[0]))[:, :2], axis=1).mean() < 0.012
 
 
-def test_a_picture_without_a_face_is_only_smoothed(cartoon: AgileganStylizer) -> None:
+def test_a_picture_without_a_face_is_only_smoothed(cartoon: LinearStylizer) -> None:
     noise = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3)) * 2 - 1
     styled = cartoon.stylize(noise)
     assert float(styled.std()) < 0.5 * float(noise.std())
@@ -122,4 +122,4 @@ def test_a_picture_without_a_face_is_only_smoothed(cartoon: AgileganStylizer) ->
 
 def test_settings_have_ranges() -> None:
     with pytest.raises(ConfigError, match="exaggeration"):
-        AgileganConfig(exaggeration=-1)
+        LinearConfig(exaggeration=-1)

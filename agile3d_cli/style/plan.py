@@ -1,0 +1,104 @@
+"""Counts -> about how long, how much memory and how much disk a new style takes. Imports no torch.
+
+Every cost below was measured once, stage by stage, and is scaled by the counts alone: another processor, an
+accelerator or other work on the machine changes the time, so it is said with "about".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agile3d_cli.style.config import Preset
+
+MACHINE = "two cores of a server processor, one thread, no accelerator, base generator mini"
+"""Where the costs were measured."""
+MEASURED_SIZE = 192
+"""Size of the pictures they were measured with, pixels."""
+START = 2.0
+"""Seconds until the base generator is read."""
+EXEMPLAR = 0.35
+"""Seconds to read, align and check an exemplar."""
+FACE = 1.35
+"""Seconds to draw a face of the base generator and measure it twice."""
+PHOTO = 0.45
+"""Seconds to align a photo and measure it twice."""
+SURFACE = 1.05
+"""Seconds to trace a pair's pixels to the head's surface."""
+STEP = 0.46
+"""Seconds of a step of the transfer."""
+FINISH = 10.0
+"""Seconds for scores, preview and files."""
+PROGRAM = 1.15e9
+"""Bytes of memory of the program with generator and stylizer."""
+TRACED = 86
+"""Bytes of memory of a traced pixel: places, shares and tones of the samples that are kept, in half precision."""
+STORED_PIXEL = 8
+"""Bytes of a stored pixel: three colours and coverage in half precision."""
+STORED_ROW = 10_000
+"""Other bytes of a stored row: landmarks, features, camera, latent."""
+STATE = 15_000_000
+"""Bytes of the transfer's saved state."""
+RESULT = 5_000_000
+"""Bytes of bundle, preview and report."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the run would take."""
+
+    pairs: int
+    """Faces of the base generator that are stylized."""
+    photos: int
+    """Photos that are stylized."""
+    size: int
+    """Their edge, pixels."""
+    steps: int
+    """Steps of the transfer."""
+    seconds: Mapping[str, float | None]
+    """About how long each stage takes; None where the stylizer does not say."""
+    memory_bytes: int
+    """About how much memory it takes at most."""
+    disk_bytes: int
+    """About how much room it takes below --output."""
+    machine: str = MACHINE
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages that are known."""
+        return sum(value for value in self.seconds.values() if value is not None)
+
+
+def plan_style(
+    exemplars: int, preset: Preset, photos: int = 0, stylizer: tuple[float, float] | None = None, kept: int = 0
+) -> Plan:
+    """The plan for so many exemplars and photos.
+
+    Args:
+        exemplars: pictures of the style.
+        preset: how much work goes into it.
+        photos: real photos stylized beside the generator's faces.
+        stylizer: ``StylizerDescription.seconds``.
+        kept: exemplars that stay in memory, bytes.
+    """
+    share = (preset.size / MEASURED_SIZE) ** 2
+    fit, picture = stylizer if stylizer is not None else (None, None)
+    drawing = None if picture is None else preset.pairs * (FACE * share + picture) + photos * (PHOTO + picture)
+    seconds = {
+        "exemplars": START + EXEMPLAR * exemplars,
+        "stylizer": fit,
+        "augment": drawing,
+        "transfer": SURFACE * share * preset.pairs + STEP * preset.steps,
+        "bundle": FINISH,
+    }
+    pixels = preset.size**2
+    row = STORED_PIXEL * pixels + STORED_ROW
+    return Plan(
+        pairs=preset.pairs,
+        photos=photos,
+        size=preset.size,
+        steps=preset.steps,
+        seconds={name: None if value is None else round(value, 1) for name, value in seconds.items()},
+        memory_bytes=round(PROGRAM + kept + preset.pairs * (row + TRACED * pixels)),
+        disk_bytes=round((preset.pairs + 2 * photos) * row + STATE + RESULT),
+    )
