@@ -29,6 +29,7 @@ from torch import Tensor
 from agile3d_cli import __version__
 from agile3d_cli.errors import Agile3dError, MissingError, RefusedError
 from agile3d_cli.models.checkpoints import build
+from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.importing import ImportOptions, convert
 from agile3d_cli.models.published import render_features
@@ -102,7 +103,7 @@ def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor]) -> Replay:
         done.absent.append("points")
     views = case["c_views"].float().reshape(-1, 25)
     for k, label in enumerate(views):
-        coarse, fine = _draws(case, k, len(views), config.superresolution.rendered**2)
+        coarse, fine = _draws(case, k, len(views), config)
         # One latent may have many views, or each view its own.
         own = slice(k, k + 1) if len(ws) == len(views) else slice(0, 1)
         with done.stage(f"render_{k}"):
@@ -116,18 +117,18 @@ def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor]) -> Replay:
     return done
 
 
-def _draws(case: Mapping[str, Tensor], view: int, views: int, rays: int) -> tuple[Tensor | float, Tensor | None]:
+def _draws(
+    case: Mapping[str, Tensor], view: int, views: int, config: GeneratorConfig
+) -> tuple[Tensor | float, Tensor | None]:
     """The uniform draws of one view, (1, rays, samples) each; without them samples lie in the middle, evenly."""
-    found: list[Tensor | None] = []
-    for name in ("u_coarse", "u_fine"):
+    rays, found = config.superresolution.rendered**2, list[Tensor | None]()
+    for name, samples in (("u_coarse", config.coarse_samples), ("u_fine", config.fine_samples)):
         draws = case.get(f"{name}_{view}", case.get(name))
         if draws is not None:
-            try:
-                draws = draws.float().reshape(-1, rays, draws.shape[-1 if name == "u_fine" else -2])
-            except (RuntimeError, IndexError) as error:
-                raise RefusedError(
-                    f"The case's {name} has the shape {tuple(draws.shape)}; {rays} rays are shown."
-                ) from error
+            if draws.numel() == 0 or draws.numel() % (rays * samples):
+                shape = tuple(draws.shape)
+                raise RefusedError(f"The case's {name} has the shape {shape}; {rays} rays have {samples} samples each.")
+            draws = draws.float().reshape(-1, rays, samples)
             draws = draws[view : view + 1] if len(draws) == views else draws[:1]
         found.append(draws)
     coarse, fine = found

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.foreign_files import guarded, is_zip, read_legacy, read_zip
 from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out, check_key
-from agile3d_cli.models.foreign_values import DEEPEST, TABLE, Plain, Storage, Strided, number_of
+from agile3d_cli.models.foreign_values import DEEPEST, STORAGES, TABLE, Plain, Storage, Strided, number_of
 
 LARGEST_NETWORK = 2 << 30
 """Bytes of a file; the official ones have less than a quarter."""
@@ -212,5 +211,5 @@ _TABLE: dict[tuple[str, str], Any] = {
     **{(module, "EasyDict"): Entries for module in ("dnnlib", "dnnlib.util")},
     **{(module, "set"): _set for module in ("builtins", "__builtin__")},
     **{(module, "scalar"): number_of for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    **{("torch", str(dtype).removeprefix("torch.")): str(dtype) for dtype in (torch.float32, torch.float16)},
+    **{("torch", str(dtype).removeprefix("torch.")): str(dtype) for dtype in STORAGES.values()},
 }

@@ -22,7 +22,8 @@ from agile3d_cli.cli.app import app
 Run = Callable[..., Result]
 COMMANDS = [
     ("apply",), ("export",), ("view",), ("new-style",), ("pose",), ("doctor",), ("licenses",), ("plugins", "list"),
-    ("styles", "list"), ("styles", "show"), ("styles", "install"), ("styles", "remove"), ("styles", "verify"), ("styles", "blend"),
+    ("styles", "list"), ("styles", "show"), ("styles", "install"), ("styles", "remove"), ("styles", "verify"),
+    ("styles", "blend"),
     ("models", "list"), ("models", "show"), ("models", "import"), ("models", "remove"), ("models", "verify"),
 ]  # fmt: skip
 

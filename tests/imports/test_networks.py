@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 from agile3d_cli.errors import MissingError, RefusedError
-from agile3d_cli.models.foreign import from_eg3d
+from agile3d_cli.models.config import EG3D_FFHQ_512, SuperresolutionConfig
+from agile3d_cli.models.foreign import eg3d_names, from_eg3d
 from agile3d_cli.models.foreign_config import eg3d_config
-from agile3d_cli.models.foreign_networks import read_network
+from agile3d_cli.models.foreign_networks import ForeignNetwork, read_network
+from agile3d_cli.models.generator import TriplaneGenerator
+
+KEYS = Path(__file__).parents[2] / "../shared/parity/eg3d-mini/keys_full.txt"
 
 
 def same(found: Any, wanted: dict[str, torch.Tensor]) -> None:
@@ -117,3 +123,43 @@ def test_files_that_say_nothing_of_rendering_need_it_said(tiny: Any, tmp_path: P
     torch.save(tiny.tensors, tmp_path / "n.pt")  # noqa: TID251
     with pytest.raises(RefusedError, match="--rendering"):
         eg3d_config(read_network(tmp_path / "n.pt"))
+
+
+FFHQ = {
+    "ray_start": 2.25,
+    "ray_end": 3.3,
+    "box_warp": 1,
+    "depth_resolution": 48,
+    "depth_resolution_importance": 48,
+    "c_scale": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "entry", "channels"),
+    [((256, 512), 128, (256, 128)), ((128, 256), 128, (128, 64)), ((64, 128), 64, (128, 64))],
+)
+def test_the_official_sizes_are_known(sizes: tuple[int, int], entry: int, channels: tuple[int, int]) -> None:
+    """8x, 4x and 2x super-resolution; only shapes are looked at."""
+    larger = SuperresolutionConfig(rendered=64, entry=entry, sizes=sizes, channels=channels)
+    wanted = replace(EG3D_FFHQ_512, superresolution=larger)
+    with torch.device("meta"):
+        state = TriplaneGenerator(wanted).state_dict()
+        tensors = {theirs: state[ours] for ours, theirs in eg3d_names(wanted).items()}
+        tensors |= {f"superresolution.block{k}.conv1.noise_const": torch.ones(s, s) for k, s in enumerate(sizes)}
+    assert eg3d_config(ForeignNetwork("", tensors, FFHQ, 64, {})) == (wanted, [])
+    if sizes[1] == 512:
+        config, notes = eg3d_config(ForeignNetwork("", tensors, None, None, {}))
+        assert config == EG3D_FFHQ_512 and len(notes) == 2
+        assert eg3d_config(ForeignNetwork("", tensors, FFHQ, 64, {"sr_num_fp16_res": 0}))[0].superresolution.clamp == 0
+
+
+@pytest.mark.skipif(not KEYS.is_file(), reason="the list of official tensors is not on this machine")
+def test_the_official_names_give_the_official_configuration() -> None:
+    tensors = {}
+    for line in KEYS.read_text().splitlines():
+        if line.startswith("# discriminator"):
+            break
+        if found := re.fullmatch(r"(\S+) \(([\d, ]*)\)", line):
+            tensors[found[1]] = torch.empty([int(n) for n in found[2].split(",") if n.strip()], device="meta")
+    assert eg3d_config(ForeignNetwork("", tensors, FFHQ, 128, {})) == (EG3D_FFHQ_512, [])
