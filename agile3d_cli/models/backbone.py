@@ -115,14 +115,18 @@ class Block(nn.Module):
 
     def __init__(self, config: GeneratorConfig, resolution: int):
         super().__init__()
-        c, channels = config, config.channels(resolution)
+        c, channels, folded = config, config.channels(resolution), config.published.folded
         self.resolution = resolution
         if resolution == 4:
             self.const = nn.Parameter(torch.randn(channels, 4, 4))
         else:
-            self.conv0 = ModulatedConv(c.channels(resolution // 2), channels, c.w_dim, resolution, up=True)
-        self.conv1 = ModulatedConv(channels, channels, c.w_dim, resolution)
-        self.output = ModulatedConv(channels, 3 * c.plane_channels, c.w_dim, resolution, kernel=1, plain=True)
+            self.conv0 = ModulatedConv(
+                c.channels(resolution // 2), channels, c.w_dim, resolution, up=True, folded=folded
+            )
+        self.conv1 = ModulatedConv(channels, channels, c.w_dim, resolution, folded=folded)
+        self.output = ModulatedConv(
+            channels, 3 * c.plane_channels, c.w_dim, resolution, kernel=1, plain=True, folded=folded
+        )
         if resolution <= c.bias_maps:
             self.bias_map = nn.Parameter(torch.zeros(channels, resolution, resolution))
 

@@ -88,6 +88,7 @@ def eg3d_config(network: ForeignNetwork, rendered: int | None = None) -> tuple[G
                 if options.get("c_gen_conditioning_zero")
                 else float(_number(options, "c_scale", 0, 100)),
                 white_back=bool(options.get("white_back", False)),
+                folded=True,
             ),
         )
     except ConfigError as error:

@@ -19,12 +19,12 @@ from agile3d_cli.models.layers import ModulatedConv, upsample
 class EnlargeBlock(nn.Module):
     """Two convolutions and the output that is added to the image, all held in [-clamp, clamp]."""
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, size: int, up: bool, clamp: float):
+    def __init__(self, inputs: int, outputs: int, w_dim: int, size: int, up: bool, clamp: float, folded: bool):
         super().__init__()
         self.up, self.clamp = up, clamp or math.inf
-        self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=up, noise=False)
-        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, noise=False)
-        self.output = ModulatedConv(outputs, 3, w_dim, size, kernel=1, plain=True)
+        self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=up, noise=False, folded=folded)
+        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, noise=False, folded=folded)
+        self.output = ModulatedConv(outputs, 3, w_dim, size, kernel=1, plain=True, folded=folded)
 
     def forward(self, x: Tensor, image: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, H, W), image (N, 3, H, W) and styles (N, w_dim) -> both at the block's size."""
@@ -44,7 +44,7 @@ class Superresolution(nn.Module):
         inputs, before = config.feature_channels, self.config.entry
         for size, channels in zip(self.config.sizes, self.config.channels, strict=True):
             up, clamp = size == 2 * before, self.config.clamp
-            blocks.append(EnlargeBlock(inputs, channels, config.w_dim, size, up, clamp))
+            blocks.append(EnlargeBlock(inputs, channels, config.w_dim, size, up, clamp, config.published.folded))
             inputs, before = channels, size
         self.blocks = nn.ModuleList(blocks)
 

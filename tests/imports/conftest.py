@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agile3d_cli.models.config import GeneratorConfig, SuperresolutionConfig
+from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.foreign import eg3d_names
 from agile3d_cli.models.generator import TriplaneGenerator
 
@@ -38,6 +38,7 @@ TINY = GeneratorConfig(
     coarse_samples=5,
     fine_samples=6,
     superresolution=SuperresolutionConfig(rendered=8, entry=16, sizes=(16, 32), channels=(6, 4)),
+    published=PublishedConfig(folded=True),
 )
 BUFFERS = ("w_avg", "noise_const", "resample_filter")
 MODULES = {
