@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
+"""Terms, as SPDX identifiers, that are known to allow commercial use."""
+
 
 @dataclass(frozen=True)
 class LicenseNote:

@@ -30,7 +30,7 @@ from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.image import save_png, to_array
 from agile3d_cli.licenses import join_notes
-from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
 from agile3d_cli.registry import find_file
 from agile3d_cli.safefile import file_sha256
 from agile3d_cli.scores import Scores
@@ -74,7 +74,7 @@ def make_avatar(photo: Path, output: Path, config: ApplyConfig, progress: Progre
     with _stage("models", seconds):
         device = choose_device(config.device)
         bundle, style_hash = _read_style(config.style)
-        base = load_base(DEFAULT_BASE if bundle is None else bundle.base.name, device)
+        base = for_portraits(load_base(DEFAULT_BASE if bundle is None else bundle.base.name, device))
         style = None if bundle is None else open_style(bundle, base)
     with _stage("face", seconds):
         face_config = FaceConfig(estimator=config.pose, template=base.framing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from agile3d_cli.cli.listing import (
 )
 from agile3d_cli.cli.session import Session, add_command
 
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name or file.", autocompletion=complete_models)]
 group = typer.Typer(no_args_is_help=True, help="Generators and face networks on this machine.")
 
 
@@ -31,7 +33,8 @@ def list_models(session: Session) -> None:
 
 def show(
     session: Session,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or file.", autocompletion=complete_models)],
+    model: Name,
+    tensors: Annotated[bool, typer.Option("--tensors", help="Also name, shape, type and hash of each tensor.")] = False,
 ) -> None:
     """Shows what a model says about itself."""
     from agile3d_cli.registry import assets, find_file
@@ -45,7 +48,55 @@ def show(
             return
     card = read_card(find_file(model, "model"), "model")
     document = {"model": dict(card.meta), "file": str(card.path), "bytes": card.bytes, "sha256": card.sha256}
-    session.result(document, describe_card(card))
+    if not tensors:
+        session.result(document, describe_card(card))
+        return
+    from agile3d_cli.bundle import read_model
+    from agile3d_cli.cli.tensors import describe_tensors, tensor_entries
+
+    entries = tensor_entries(read_model(card.path))
+    session.result({**document, "tensors": entries}, f"{describe_card(card)}\n{describe_tensors(entries)}")
+
+
+def import_model(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Network pickle, PyTorch or safetensors file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model. [the file's name]")] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Terms of the network, SPDX. [NVIDIA Source Code License, non-commercial]")
+    ] = None,
+    origin: Annotated[str, typer.Option(help="Where the file came from, for the card.")] = "",
+    rendered: Annotated[
+        int | None, typer.Option(min=4, max=1024, help="Pixels that are rendered, over what the file says.")
+    ] = None,
+    rendering: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Rendering options, for files that say nothing of them.")
+    ] = None,
+    plane_axes: Annotated[
+        str, typer.Option(help="xy_xz_zx as published; xy_xz_zy where they were corrected.")
+    ] = "xy_xz_zx",
+    force: Annotated[bool, typer.Option("--force", help="Replace your model of this name.")] = False,
+) -> None:
+    """Reads an EG3D-type generator from a file, without running anything in it, and adds it to your own models."""
+    from agile3d_cli.models.importing import ImportOptions, import_file, read_rendering
+
+    told = None if rendering is None else read_rendering(rendering)
+    options = ImportOptions(name, license, origin, rendered, told, plane_axes)
+    path, imported = import_file(file, options, force)
+    model = imported.model
+    for sentence in imported.notes:
+        session.note(sentence)
+    document = {"model": model.name, "file": str(path), "sha256": model.sha256, "architecture": model.architecture}
+    document |= {"license": model.license, "training": model.training, "notes": list(imported.notes)}
+    session.result(document, f"{model.name}: {path}\n{model.summary}\nlicense: {model.license}")
+
+
+def remove(session: Session, model: Name) -> None:
+    """Removes one of your own models."""
+    from agile3d_cli.registry import remove_file
+
+    path = remove_file(model, "model")
+    session.result({"model": model, "file": str(path)}, f"Removed {path}")
 
 
 def verify(session: Session) -> None:
@@ -58,4 +109,6 @@ def verify(session: Session) -> None:
 
 add_command(group, "models list", list_models)
 add_command(group, "models show", show)
+add_command(group, "models import", import_model)
+add_command(group, "models remove", remove)
 add_command(group, "models verify", verify)

@@ -46,7 +46,7 @@ class Mapping(nn.Module):
         traits = self.traits(x) if self.config.traits.count else z[:, :0]
         if self.config.label_dim:
             assert label is not None, "a conditioned generator needs camera labels"
-            x = torch.cat([x, _unit(self.embed(label))], 1)
+            x = torch.cat([x, _unit(self.embed(label * self.config.published.label_scale))], 1)
         for layer in self.layers:
             x = activate(layer(x))
         x = torch.cat([x, traits, shares], 1)
@@ -115,14 +115,18 @@ class Block(nn.Module):
 
     def __init__(self, config: GeneratorConfig, resolution: int):
         super().__init__()
-        c, channels = config, config.channels(resolution)
+        c, channels, folded = config, config.channels(resolution), config.published.folded
         self.resolution = resolution
         if resolution == 4:
             self.const = nn.Parameter(torch.randn(channels, 4, 4))
         else:
-            self.conv0 = ModulatedConv(c.channels(resolution // 2), channels, c.w_dim, resolution, up=True)
-        self.conv1 = ModulatedConv(channels, channels, c.w_dim, resolution)
-        self.output = ModulatedConv(channels, 3 * c.plane_channels, c.w_dim, resolution, kernel=1, plain=True)
+            self.conv0 = ModulatedConv(
+                c.channels(resolution // 2), channels, c.w_dim, resolution, up=True, folded=folded
+            )
+        self.conv1 = ModulatedConv(channels, channels, c.w_dim, resolution, folded=folded)
+        self.output = ModulatedConv(
+            channels, 3 * c.plane_channels, c.w_dim, resolution, kernel=1, plain=True, folded=folded
+        )
         if resolution <= c.bias_maps:
             self.bias_map = nn.Parameter(torch.zeros(channels, resolution, resolution))
 

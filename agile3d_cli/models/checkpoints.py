@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.bundle import BaseReference, Model, read_model
-from agile3d_cli.errors import ConfigError, RefusedError
+from agile3d_cli.errors import ConfigError, RefusedError, UsageError
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.encoder import Encoder, shipped_encoder
@@ -79,6 +79,20 @@ def load_base(name_or_file: str, device: torch.device | str = "cpu") -> BaseMode
         reference=model.reference,
         licenses=model.licenses,
     )
+
+
+def for_portraits(base: BaseModel) -> BaseModel:
+    """The same, if photos can be fitted and styles learnt with it.
+
+    Raises:
+        UsageError: it is an imported one, of which only views can be made.
+    """
+    if base.landmarks is None:
+        raise UsageError(
+            f"The generator {base.reference.name!r} is an imported one: where the landmarks of its heads lie is not "
+            "known, by which photos are fitted and styles are learnt. Use the generator 'mini' for these."
+        )
+    return base
 
 
 def build(model: Model, path: Path) -> tuple[TriplaneGenerator, dict[str, Tensor]]:

@@ -59,7 +59,7 @@ def from_eg3d(tensors: Mapping[str, Tensor], config: GeneratorConfig) -> dict[st
     odd = [name for name, value in state.items() if value.numel()]
     if odd:
         raise RefusedError(f"An EG3D checkpoint has no {_listed(odd)}; import it with a plain configuration.")
-    used = {name: value for name, value in tensors.items() if not _unused(name)}
+    used = {name: value for name, value in tensors.items() if not left_away(name)}
     return state | renamed(used, names, wanted, "an EG3D generator")
 
 
@@ -94,8 +94,8 @@ def renamed(
     return state
 
 
-def _unused(name: str) -> bool:
-    """Tensors of official files that take no part: blur taps, and the noise that super-resolution never adds."""
+def left_away(name: str) -> bool:
+    """Whether an official tensor takes no part: blur taps, and the noise that super-resolution never adds."""
     last = name.rsplit(".", 1)[-1]
     return last == FILTER or (name.startswith("superresolution.") and last in NOISE)
 

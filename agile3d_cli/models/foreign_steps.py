@@ -2,14 +2,16 @@
 
 A pickle is a program for a small stack machine. This is such a machine without what makes pickles dangerous: a name
 stands for an entry of a table of our own or the file is refused, and only these entries are ever called. Steps that
-weights do not need are not known.
+weights do not need are not known. What calls may copy is counted, so that a short description cannot fill the memory.
 """
 
 from __future__ import annotations
 
+import io
 import pickletools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 LARGEST, MOST_STEPS = 64 << 20, 4_000_000
 """Bytes and steps of a description."""
@@ -23,11 +25,25 @@ TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 REMEMBERED = {"PUT", "BINPUT", "LONG_BINPUT"}
 RECALLED = {"GET", "BINGET", "LONG_BINGET"}
 LISTS = {"APPEND", "APPENDS"}
+FREE = 1 << 16
+"""Entries and bytes that calls may be given beyond twice the length of the description. Weights need less than that
+length; more is asked for only where one large thing is copied again and again."""
 IGNORED = {"PROTO", "FRAME"}
 
 
 class StepError(Exception):
     """Why a description is not carried out."""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """In place of a class that is neither imported nor needed: what it makes holds its state and does nothing."""
+
+    name: str
+    """With its module."""
+
+    def __call__(self) -> Thing:
+        return Thing(self.name)
 
 
 class Standin:
@@ -37,37 +53,93 @@ class Standin:
         """Takes over what the description says of it."""
 
 
+class Thing(Standin):
+    """An object of a class that is not known here: its state as data."""
+
+    def __init__(self, name: str, state: Any = None):
+        self.name, self.state = name, state
+
+    def build(self, state: Any) -> None:
+        self.state = state
+
+
 class Entries(dict[Any, Any]):
     """In place of an ordered dictionary; what is set on it besides its entries is left away."""
+
+    def __init__(self, pairs: Any = ()) -> None:
+        made = dict[Any, Any]()
+        for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
+            made[check_key(key)] = value
+        super().__init__(made)
 
     def build(self, state: Any) -> None:
         """Nothing of it is needed."""
 
 
+def check_key(key: Any) -> Any:
+    """A name of an entry, or a member of a set: text, a number, or a flat tuple of these.
+
+    Deeper tuples would take Python's own recursion, which ends the program, or endless time to tell apart.
+    """
+    for part in key if isinstance(key, tuple) else (key,):
+        if not isinstance(part, str | bytes | int | float | complex | None):
+            raise StepError("it names things by what is neither text nor a number")
+    return key
+
+
+def text_of(value: Any) -> str:
+    """A value that has to be a text."""
+    if not isinstance(value, str):
+        raise StepError("it has something else where a text belongs")
+    return value
+
+
+class Description(Protocol):
+    """Bytes that are read from the front, such as a file that is mapped into memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, count: int = -1, /) -> bytes: ...
+
+    def readline(self) -> bytes: ...
+
+    def tell(self) -> int: ...
+
+
 def end_of(data: bytes, start: int) -> int:
     """Where the description that begins at ``start`` ends."""
-    last = 0
-    for _, _, place in pickletools.genops(data[start : start + LARGEST]):
-        last = place or 0
-    return start + last + 1
+    stream, last = io.BytesIO(data), start
+    stream.seek(start)
+    for _, _, place in pickletools.genops(stream):
+        last = place or last
+    return last + 1
 
 
-def carry_out(data: bytes, table: Mapping[tuple[str, str], Any], refer: Callable[[Any], Any] | None = None) -> Any:
+def carry_out(
+    data: bytes | Description,
+    table: Mapping[tuple[str, str], Any],
+    refer: Callable[[Any], Any] | None = None,
+    shells: tuple[str, ...] = (),
+    largest: int | None = None,
+) -> Any:
     """What a description says.
 
     Args:
         data: the pickle.
         table: (module, name) -> what stands for it; callables are called with what the description gives them.
         refer: makes what the description refers to outside of itself.
+        shells: beginnings of modules all of whose names stand for a ``Shell``.
+        largest: bytes that it may have, ``LARGEST`` unless told.
 
     Raises:
         StepError: it takes a step or a name that is not known, or is too large.
         ValueError, IndexError, KeyError, TypeError: it is damaged.
     """
-    if len(data) > LARGEST:
-        raise StepError(f"its description is larger than {LARGEST >> 20} MiB")
-    machine = _Machine(table, refer)
-    for count, (step, argument, _) in enumerate(pickletools.genops(data)):
+    size, bound = len(data), LARGEST if largest is None else largest
+    if size > bound:
+        raise StepError(f"its description is larger than {bound >> 20} MiB")
+    machine = _Machine(table, refer, shells, 2 * size + FREE)
+    for count, (step, argument, _) in enumerate(pickletools.genops(cast(bytes, data))):
         if count > MOST_STEPS:
             raise StepError("its description has too many steps")
         machine.take(step.name, argument)
@@ -78,9 +150,15 @@ def carry_out(data: bytes, table: Mapping[tuple[str, str], Any], refer: Callable
 class _Machine:
     """Stack, marks and what was remembered."""
 
-    def __init__(self, table: Mapping[tuple[str, str], Any], refer: Callable[[Any], Any] | None):
+    def __init__(
+        self,
+        table: Mapping[tuple[str, str], Any],
+        refer: Callable[[Any], Any] | None,
+        shells: tuple[str, ...],
+        allowance: int,
+    ):
         self.stack: list[Any] = []
-        self._table, self._refer = table, refer
+        self._table, self._refer, self._shells, self._allowance = table, refer, shells, allowance
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
@@ -109,10 +187,16 @@ class _Machine:
             self._of(list, items := self._popped(1) if step == "APPEND" else self._marked()).extend(items)
         elif step in ("SETITEM", "SETITEMS"):
             items = self._popped(2) if step == "SETITEM" else self._marked()
-            self._of(dict, items).update(zip(items[::2], items[1::2], strict=True))
-        elif step in ("LIST", "DICT"):
+            self._of(dict, items).update(zip(map(check_key, items[::2]), items[1::2], strict=True))
+        elif step == "ADDITEMS":
+            self._of(set, items := self._marked()).update(map(check_key, items))
+        elif step == "LIST":
+            stack.append(self._marked())
+        elif step == "DICT":
             items = self._marked()
-            stack.append(items if step == "LIST" else dict(zip(items[::2], items[1::2], strict=True)))
+            stack.append(dict(zip(map(check_key, items[::2]), items[1::2], strict=True)))
+        elif step == "FROZENSET":
+            stack.append(frozenset(map(check_key, self._marked())))
         elif step == "GLOBAL":
             stack.append(self._named(*str(argument).split(" ", 1)))
         elif step == "STACK_GLOBAL":
@@ -123,6 +207,7 @@ class _Machine:
             (state,) = self._popped(1)
             if not isinstance(stack[-1], Standin | Entries):
                 raise StepError("its description changes what it may not change")
+            self._count(state)
             stack[-1].build(state)
         elif step == "BINPERSID" and self._refer is not None:
             stack.append(self._refer(*self._popped(1)))
@@ -149,13 +234,27 @@ class _Machine:
         return self.stack[-1]
 
     def _named(self, module: Any, name: Any) -> Any:
+        module, name = text_of(module), text_of(name)
         if (module, name) not in self._table:
+            if module.startswith(self._shells):
+                return Shell(f"{module}.{name}")
             raise StepError(f"it asks for {module}.{name}, which weights do not need")
         return self._table[module, name]
 
     def _call(self, entry: Any, arguments: Any) -> None:
-        if not any(entry is known for known in self._table.values()) or not callable(entry):
+        known = isinstance(entry, Shell) or any(entry is known for known in self._table.values())
+        if not known or not callable(entry):
             raise StepError("its description calls what may not be called")
         if not isinstance(arguments, tuple):
             raise TypeError(arguments)
+        self._count(arguments)
         self.stack.append(entry(*arguments))
+
+    def _count(self, given: Any, deep: bool = True) -> None:
+        """Whatever is given to a call may be copied by it, once."""
+        self._allowance -= len(given) if isinstance(given, Sized) else 1
+        if self._allowance < 0:
+            raise StepError("its description copies one thing again and again")
+        if deep and isinstance(given, tuple):
+            for item in given:
+                self._count(item, deep=False)

@@ -73,7 +73,8 @@ class ModulatedConv(nn.Module):
 
     The style scales the input and the norm divides the output, which equals modulating the weights but needs no
     grouped convolution. Noise is a fixed map times a learned strength, as at inference in the published networks.
-    ``floor`` is added to the squared norm of the weights as they are stored, before their gain.
+    ``floor`` is added to the squared norm of the weights as they are stored, before their gain. ``folded`` modulates
+    the weights all the same, picture by picture: equal up to rounding, and rounded as the published networks are.
     """
 
     noise_const: Tensor
@@ -89,13 +90,14 @@ class ModulatedConv(nn.Module):
         plain: bool = False,
         noise: bool = True,
         floor: float = 1e-8,
+        folded: bool = False,
     ):
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain, self.up, self.plain, self.pad = 1 / math.sqrt(inputs * kernel * kernel), up, plain, kernel // 2
-        self.noise, self.floor = noise and not plain, floor
+        self.noise, self.floor, self.folded = noise and not plain, floor, folded
         if self.noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise_const", torch.randn(size, size))
@@ -106,19 +108,33 @@ class ModulatedConv(nn.Module):
         ``noise`` (N or 1, 1, H', W') takes the place of the layer's own.
         """
         style = self.affine(w)
+        if self.folded:
+            x = self._folded(x, style)
+            return x + self.bias[:, None, None].to(x.dtype) if self.plain else self._finished(x, noise)
         if self.plain:
             x = x * (style * self.gain)[:, :, None, None].to(x.dtype)
             return F.conv2d(x, self.weight.to(x.dtype), padding=self.pad) + self.bias[:, None, None].to(x.dtype)
         norm = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).T + self.floor)
         x = x * style[:, :, None, None].to(x.dtype)
-        weight = self.weight.to(x.dtype)
-        if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-            kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
-            x = F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])
-        else:
-            x = F.conv2d(x, weight, padding=self.pad)
-        x = x * norm[:, :, None, None].to(x.dtype)
+        x = self._convolved(x, self.weight.to(x.dtype))
+        return self._finished(x * norm[:, :, None, None].to(x.dtype), noise)
+
+    def _folded(self, x: Tensor, style: Tensor) -> Tensor:
+        """(N, inputs, H, W) and scales (N, inputs) -> (N, outputs, H', W'), each picture with weights of its own."""
+        weight = self.weight * (style * self.gain if self.plain else style)[:, None, :, None, None]
+        if not self.plain:
+            weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4)) + self.floor)[:, :, None, None, None]
+        each = zip(x.split(1), weight.to(x.dtype), strict=True)
+        return torch.cat([self._convolved(one, own) for one, own in each])
+
+    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
+        if not self.up:
+            return F.conv2d(x, weight, padding=self.pad)
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])
+
+    def _finished(self, x: Tensor, noise: Tensor | None) -> Tensor:
         if self.noise:
             own = self.noise_const if noise is None else noise
             x = x + (own * self.noise_strength).to(x.dtype)

@@ -58,8 +58,21 @@ def render_published(
         fine: (N or 1, R * R, fine_samples) draws in [0, 1); evenly spread without it.
         planes: of ``ws``, where they are known already.
     """
-    config = generator.config
     planes = generator.backbone(ws) if planes is None else planes
+    rendered, depth = render_features(generator, planes, labels, coarse, fine)
+    image = generator.superresolution(rendered, ws) if generator.config.superresolution.sizes else None
+    return PublishedView(rendered, depth, image)
+
+
+def render_features(
+    generator: TriplaneGenerator,
+    planes: Tensor,
+    labels: Tensor,
+    coarse: Tensor | float = 0.5,
+    fine: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``rendered`` and ``depth`` of ``render_published``, without the super-resolution."""
+    config = generator.config
     size = config.superresolution.rendered
     origin, direction = _rays(labels, size)
     first = _coarse_depths(config, origin, coarse)
@@ -73,13 +86,14 @@ def render_published(
     colour = colour.gather(-2, order[..., None].expand_as(colour))
     weights, middle = _march(raw, depths)
     shade = (colour[..., 1:, :] + colour[..., :-1, :]) / 2
-    features = 2 * (weights[..., None] * shade).sum(-2) - 1
+    features = (weights[..., None] * shade).sum(-2)
+    if config.published.white_back:
+        features = features + 1 - weights.sum(-1, keepdim=True)
+    features = 2 * features - 1
     rendered = features.transpose(1, 2).unflatten(2, (size, size))
     # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
     depth = ((weights * middle).sum(-1) / weights.sum(-1)).nan_to_num(float("inf"))
-    depth = depth.clamp(depths.min(), depths.max()).unflatten(1, (size, size))[:, None]
-    image = generator.superresolution(rendered, ws) if config.superresolution.sizes else None
-    return PublishedView(rendered, depth, image)
+    return rendered, depth.clamp(depths.min(), depths.max()).unflatten(1, (size, size))[:, None]
 
 
 def _rays(labels: Tensor, size: int) -> tuple[Tensor, Tensor]:

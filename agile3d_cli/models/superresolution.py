@@ -7,32 +7,31 @@ Written from the paper.
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.layers import ModulatedConv, upsample
 
-CLAMP = 256.0
-"""Activations are held in this range, as the published networks were trained in half precision."""
-
 
 class EnlargeBlock(nn.Module):
-    """Two convolutions and the output that is added to the image."""
+    """Two convolutions and the output that is added to the image, all held in [-clamp, clamp]."""
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, size: int, up: bool):
+    def __init__(self, inputs: int, outputs: int, w_dim: int, size: int, up: bool, clamp: float, folded: bool):
         super().__init__()
-        self.up = up
-        self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=up, noise=False)
-        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, noise=False)
-        self.output = ModulatedConv(outputs, 3, w_dim, size, kernel=1, plain=True)
+        self.up, self.clamp = up, clamp or math.inf
+        self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=up, noise=False, folded=folded)
+        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, noise=False, folded=folded)
+        self.output = ModulatedConv(outputs, 3, w_dim, size, kernel=1, plain=True, folded=folded)
 
     def forward(self, x: Tensor, image: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, H, W), image (N, 3, H, W) and styles (N, w_dim) -> both at the block's size."""
-        x = self.conv0(x, w).clamp(-CLAMP, CLAMP)
-        x = self.conv1(x, w).clamp(-CLAMP, CLAMP)
+        x = self.conv0(x, w).clamp(-self.clamp, self.clamp)
+        x = self.conv1(x, w).clamp(-self.clamp, self.clamp)
         image = upsample(image) if self.up else image
-        return x, image + self.output(x, w).clamp(-CLAMP, CLAMP)
+        return x, image + self.output(x, w).clamp(-self.clamp, self.clamp)
 
 
 class Superresolution(nn.Module):
@@ -44,7 +43,8 @@ class Superresolution(nn.Module):
         blocks = []
         inputs, before = config.feature_channels, self.config.entry
         for size, channels in zip(self.config.sizes, self.config.channels, strict=True):
-            blocks.append(EnlargeBlock(inputs, channels, config.w_dim, size, up=size == 2 * before))
+            up, clamp = size == 2 * before, self.config.clamp
+            blocks.append(EnlargeBlock(inputs, channels, config.w_dim, size, up, clamp, config.published.folded))
             inputs, before = channels, size
         self.blocks = nn.ModuleList(blocks)
 

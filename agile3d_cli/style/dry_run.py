@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agile3d_cli.device import choose_device
-from agile3d_cli.models.checkpoints import load_base
+from agile3d_cli.models.checkpoints import for_portraits, load_base
 from agile3d_cli.plugins import choose_stylizer
 from agile3d_cli.style.check import ExemplarCheck, check_exemplars
 from agile3d_cli.style.config import PRESET_WORK, NewStyleConfig
@@ -38,7 +38,7 @@ def look_ahead(exemplars: Path, config: NewStyleConfig) -> DryRun:
     if config.dataset is not None:
         check_place(config.dataset)
     photos = find_photos(config.photos) if config.photos is not None else []
-    base = load_base(config.base, choose_device(config.device))
+    base = for_portraits(load_base(config.base, choose_device(config.device)))
     pictures = read_exemplars(exemplars, base.framing)
     description = choose_stylizer(config.stylizer).description
     assert description is not None, "a chosen stylizer could be loaded"

@@ -21,8 +21,8 @@ from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
 from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, write_whole
-from agile3d_cli.licenses import LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import load_base
+from agile3d_cli.licenses import FREE, LicenseNote, join_notes
+from agile3d_cli.models.checkpoints import for_portraits, load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
@@ -39,8 +39,6 @@ from agile3d_cli.stylizer import Progress
 
 FACES, PHOTOS = "faces", "photos"
 """Folders of stylized pictures below the work folder."""
-FREE = ("MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0")
-"""Terms of exemplars, as SPDX identifiers, that allow commercial use."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,7 @@ def learn_style(
         PhotoError: no usable picture.
         RefusedError: ``config.strict`` and there is a warning about the pictures; nothing was written.
         MissingError: no such stylizer or base model.
+        UsageError: the base model is an imported one.
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
@@ -93,7 +92,7 @@ def learn_style(
     photos = find_photos(config.photos) if config.photos is not None else []
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, seed=config.seed)
-    base = load_base(config.base, choose_device(config.device))
+    base = for_portraits(load_base(config.base, choose_device(config.device)))
     pictures = read_exemplars(exemplars, base.framing)
     check = check_exemplars(pictures)
     for sentence in check.notes:

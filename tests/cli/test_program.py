@@ -23,7 +23,8 @@ Run = Callable[..., Result]
 COMMANDS = [
     ("apply",), ("export",), ("view",), ("new-style",), ("pose",), ("doctor",), ("licenses",), ("plugins", "list"),
     ("styles", "list"), ("styles", "show"), ("styles", "install"), ("styles", "remove"), ("styles", "verify"),
-    ("models", "list"), ("models", "show"), ("models", "verify"),
+    ("styles", "blend"),
+    ("models", "list"), ("models", "show"), ("models", "import"), ("models", "remove"), ("models", "verify"),
 ]  # fmt: skip
 
 

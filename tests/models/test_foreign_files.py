@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from agile3d_cli.errors import MissingError, RefusedError
-from agile3d_cli.models import foreign_files, foreign_steps
+from agile3d_cli.models import foreign_files, foreign_steps, foreign_values
 from agile3d_cli.models.foreign_files import read_checkpoint, read_exemplar_codes
 from agile3d_cli.models.foreign_steps import StepError, carry_out
 from agile3d_cli.models.foreign_stylegan import generator_from
@@ -249,7 +249,7 @@ def test_descriptions_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(StepError, match="larger"):
         carry_out(b"N" * 11, {})
     monkeypatch.undo()
-    monkeypatch.setattr(foreign_files, "MOST_ITEMS", 100)
+    monkeypatch.setattr(foreign_values, "MOST_ITEMS", 100)
     # Lists of lists of the same lists: few steps, many entries.
     steps = b"]q\x00" + b"".join(b"]q%c(h%ch%ch%ce" % (k + 1, k, k, k) for k in range(5))
     wrapped = b"(" + steps + b"t"
@@ -258,3 +258,32 @@ def test_descriptions_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(foreign_files, "LARGEST_FILE", 10)
     with pytest.raises(RefusedError, match="larger"):
         read_checkpoint(tmp_path / "x.pt")
+
+
+BOMBS = {
+    "one text, encoded a thousand times": b"("
+    + (text("a" * (1 << 16)) + b"q\x01" + text("latin1") + b"q\x02")
+    + b"c_codecs\nencode\n(h\x01h\x02tR" * 1000
+    + b"t",
+    "one dictionary, copied a thousand times": b"(}("
+    + b"".join(text(str(k)) + b"N" for k in range(5000))
+    + (b"uq\x01" + b"cargparse\nNamespace\n)Rh\x01b" * 1000 + b"t"),
+    "one storage, a thousand tensors": b"("
+    + tensor(size=(1 << 16,), of=storage(1 << 16) + b"q\x01")
+    + (tensor(size=(1 << 16,), of=b"h\x01") * 1000 + b"t"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_short_file_does_not_fill_the_memory(name: str, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.pt", BOMBS[name], {"a/data/0": bytes(4 << 16)})
+    with pytest.raises(RefusedError, match=r"copies one thing again and again|far larger than the file"):
+        read_checkpoint(path)
+
+
+def test_sets_and_single_numbers_are_read(tmp_path: Path) -> None:
+    assert carry_out(b"\x80\x04\x8f(K\x01K\x02\x90.", {}) == {1, 2}
+    assert carry_out(b"\x80\x04(K\x01K\x02\x91.", {}) == frozenset({1, 2})
+    with pytest.raises(StepError, match="part of a storage"):
+        old = written(tmp_path / "x.pt", torch.ones(2), old=True).read_bytes()
+        foreign_files.read_legacy(old.replace(b"Ntq", b"\x88tq", 1))
