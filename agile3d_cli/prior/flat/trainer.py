@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from agile3d_cli.image import save_png
+from agile3d_cli.models.flat import mean_style
 from agile3d_cli.models.flat_encoder import FlatEncoder, resized
 from agile3d_cli.models.layers import Linear, ModulatedConv
 from agile3d_cli.models.stylegan2 import Block, StyleGAN2
@@ -249,7 +250,8 @@ class FlatTrainer:
         parts = []
         for part in images.split(AT_ONCE):
             mean, _ = self.encoder_average(part)
-            parts.append(self.student_average(self.student_average.mapping(self.encoder_average.styles(mean))))
+            styles = mean_style(self.student_average.mapping, mean.float())
+            parts.append(self.student_average(self.encoder_average.styles(styles)))
         return torch.cat(parts).clamp(-1, 1)
 
     def _measured(self) -> str:
