@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agile3d_cli.bundle import Model, read_model
+from agile3d_cli.bundle import read_model
 from agile3d_cli.errors import ConfigError, RefusedError
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
