@@ -131,7 +131,7 @@ class PyramidEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig | None = None):
         super().__init__()
-        c = config or EncoderConfig()
+        self.config = c = config or EncoderConfig()
         self.input_layer, self.body = _entry(c.widths[0]), _body(c)
         sizes = [16 if k < COARSE else 32 if k < MIDDLE else 64 for k in range(c.codes)]
         self.styles = nn.ModuleList(Head(c.widths[-1], size) for size in sizes)

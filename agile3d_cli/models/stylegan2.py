@@ -115,6 +115,13 @@ class StyleGAN2(nn.Module):
 
 def synthesis(const: Tensor, blocks: Sequence[Block], ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
     """``StyleGAN2.forward`` with given blocks, from 4 pixels up, on ``const`` (C, 4, 4)."""
+    return synthesis_with_features(const, blocks, ws, noise)[0]
+
+
+def synthesis_with_features(
+    const: Tensor, blocks: Sequence[Block], ws: Tensor, noise: Sequence[Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The picture of ``synthesis`` and the features (N, C, S, S) of its last block."""
     maps: Sequence[Tensor | None] = [None] * ws.shape[1] if noise is None else noise
     x, image, layer = const[None].expand(len(ws), -1, -1, -1), None, 0
     for block in blocks:
@@ -123,7 +130,7 @@ def synthesis(const: Tensor, blocks: Sequence[Block], ws: Tensor, noise: Sequenc
             layer += 1
         image = added(image, block.output(x, ws[:, layer]))
     assert image is not None
-    return image
+    return image, x
 
 
 def added(image: Tensor | None, output: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from agile3d_cli.models.stylegan2 import Block, StyleGAN2Config, synthesis
 from agile3d_cli.models.stylegan2 import Mapping as MappingNetwork
 
 BRANCHED = 64
-"""Largest resolution of the branches, pixels."""
+"""Largest resolution of the published branches, pixels."""
 LETTERS = "AB"
 """Branches of published files; their test takes A for faces classified as female, B for male."""
 
@@ -26,26 +26,29 @@ LETTERS = "AB"
 class BranchedGenerator(nn.Module):
     """The generator; ``widths`` of its configuration must reach beyond the branches."""
 
-    def __init__(self, config: StyleGAN2Config, branches: int = len(LETTERS)):
+    def __init__(self, config: StyleGAN2Config, branches: int = len(LETTERS), branched: int = BRANCHED):
         super().__init__()
-        if config.size <= BRANCHED:
-            raise ConfigError(f"A generator with branches makes pictures of over {BRANCHED} pixels, not {config.size}.")
+        if config.size <= branched:
+            raise ConfigError(f"A generator with branches makes pictures of over {branched} pixels, not {config.size}.")
         self.config = config
         self.mapping = MappingNetwork(config.w_dim, config.mapping_layers)
         self.const = nn.Parameter(torch.randn(config.widths[0], 4, 4))
         self.head = Block(config.widths[0], config.widths[0], config.w_dim, 4)
         sizes = list(zip(pairwise(config.widths), config.resolutions[1:], strict=True))
-        own = [(*pair, config.w_dim, size) for pair, size in sizes if size <= BRANCHED]
-        shared = [(*pair, config.w_dim, size) for pair, size in sizes if size > BRANCHED]
+        own = [(*pair, config.w_dim, size) for pair, size in sizes if size <= branched]
+        shared = [(*pair, config.w_dim, size) for pair, size in sizes if size > branched]
         self.branches = nn.ModuleList(nn.ModuleList(Block(*row) for row in own) for _ in range(branches))
         self.tail = nn.ModuleList(Block(*row) for row in shared)
 
     def forward(self, ws: Tensor, branch: int, noise: Sequence[Tensor] | None = None) -> Tensor:
         """Pictures (N, 3, size, size) of ws (N, num_ws, w_dim) through one branch; ``noise`` as in ``StyleGAN2``."""
+        return synthesis(self.const, self.blocks(branch), ws, noise)
+
+    def blocks(self, branch: int) -> list[Block]:
+        """The blocks of one branch, from 4 pixels up; together with ``const`` they are a whole generator."""
         middle = self.branches[branch]
         assert isinstance(middle, nn.ModuleList)
-        blocks = [block for block in (self.head, *middle, *self.tail) if isinstance(block, Block)]
-        return synthesis(self.const, blocks, ws, noise)
+        return [block for block in (self.head, *middle, *self.tail) if isinstance(block, Block)]
 
 
 def names(config: StyleGAN2Config, letters: str = LETTERS) -> dict[str, str]:
