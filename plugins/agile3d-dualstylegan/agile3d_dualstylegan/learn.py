@@ -20,6 +20,7 @@ from agile3d_dualstylegan.destyle import destylize
 from agile3d_dualstylegan.imagine import learn_sampler
 from agile3d_dualstylegan.network import DualStyleGAN
 from agile3d_dualstylegan.prior import open_prior
+from agile3d_dualstylegan.register import registered
 from agile3d_dualstylegan.sampler import StyleSampler
 from agile3d_dualstylegan.structure import learn_structure
 from agile3d_dualstylegan.transfer import learn_style, look_at
@@ -55,12 +56,14 @@ def learn(
     rng = torch.Generator().manual_seed(seed)
     prior = open_prior(config.prior, config.size)
     size = prior.generator.config.size
+    progress("drawing realistic faces", 0.0)
+    batch = faces.sample(config.faces, torch.Generator().manual_seed(seed))
     wanted = torch.cat([resized(one.detach().float().cpu()[None], size) for one in exemplars])
+    wanted = registered(wanted, batch.landmarks)
     pairs = destylize(prior, wanted, config.destyle_steps, progress)
     network = started(prior, seed)
     learn_structure(network, config.structure_steps, config.batch, rng, progress)
-    progress("drawing realistic faces", 0.0)
-    known = look_at(prior, faces.sample(config.faces, torch.Generator().manual_seed(seed)).images.float().cpu())
+    known = look_at(prior, batch.images.float().cpu())
     network = learn_style(network, prior, pairs, wanted, known, config, seed, progress)
     sampler = learn_sampler(pairs.extrinsic, seed, progress)
     style = LearntStyle(prior, network.eval(), pairs.extrinsic, pairs.intrinsic, sampler)

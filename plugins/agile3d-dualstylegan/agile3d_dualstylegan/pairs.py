@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.prior.flat.config import CAMERA_NUMBERS
 
-SHARPNESS = 10.0
+SHARPNESS = 25.0
 """How much more the nearest exemplars count: e^-SHARPNESS at twice the mean squared distance against none."""
 
 

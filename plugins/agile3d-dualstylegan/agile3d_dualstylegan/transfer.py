@@ -60,7 +60,7 @@ class Weights:
     """Lite0 feature distance of exemplars drawn again."""
     contextual: float = 0.1
     matched: float = 1.0
-    layout: float = 0.5
+    layout: float = 1.0
     told: float = 0.03
     """What the encoder tells of a drawn face, by its own variance, against what it told of the real one."""
     critic: float = 0.15

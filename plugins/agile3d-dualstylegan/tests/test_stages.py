@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from agile3d_dualstylegan import register
 from agile3d_dualstylegan.destyle import destylize
 from agile3d_dualstylegan.enlarge import brought_to
 from agile3d_dualstylegan.imagine import learn_sampler
@@ -18,6 +19,7 @@ from agile3d_dualstylegan.structure import learn_structure
 
 from agile3d_cli.errors import ConfigError
 from agile3d_cli.models.flat import FlatPrior, read_flat
+from agile3d_cli.models.flat_encoder import resized
 from agile3d_cli.models.perceptual import features
 from agile3d_cli.testing import ignore_progress, paint_faces
 
@@ -41,6 +43,20 @@ def test_a_prior_that_is_cut_draws_the_same_smaller(prior: FlatPrior, tiny_prior
     assert cut(prior, 128) is prior
     with pytest.raises(ConfigError, match="draws 16 pixels"):
         open_prior(str(tiny_prior), 16)
+
+
+def test_exemplars_are_moved_to_where_faces_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = paint_faces(torch.tensor([[0.05, -0.03], [0.05, -0.03]]), torch.zeros(2, 3), 128)
+    turn = torch.linspace(0, 6.28, 468)
+    oval = torch.stack([0.28 * turn.cos(), 0.36 * turn.sin()], 1).double()
+    monkeypatch.setattr(register, "_points", lambda image: oval + 0.5 + torch.tensor([0.05, -0.03]))
+    wanted = torch.cat([0.9 * oval + 0.5, torch.zeros(468, 1)], 1)[None]
+    found = register.registered(pictures, wanted)
+    smaller = resized(paint_faces(torch.zeros(2, 2), torch.zeros(2, 3), 128), 116)
+    smaller = torch.nn.functional.pad(smaller, (6, 6, 6, 6), mode="replicate")
+    assert float((found - smaller).abs().mean()) < 0.25 * float((pictures - smaller).abs().mean())
+    monkeypatch.setattr(register, "_points", lambda image: None)
+    assert torch.equal(register.registered(pictures, wanted), pictures)
 
 
 def test_destylized_exemplars_lie_nearer_than_what_the_encoder_tells(prior: FlatPrior) -> None:
