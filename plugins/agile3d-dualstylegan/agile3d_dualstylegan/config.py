@@ -40,7 +40,7 @@ class DualstyleganConfig:
     """Steps that look for the faces behind the exemplars."""
     structure_steps: int = 40
     """Steps in which the extrinsic path learns to carry the shapes of one face to another."""
-    style_steps: int = 420
+    style_steps: int = 300
     """Most steps in which it learns the exemplars' style."""
     check_steps: int = 30
     """After so many of them the style is measured; the best one is kept."""

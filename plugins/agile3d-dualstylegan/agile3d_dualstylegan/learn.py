@@ -37,6 +37,8 @@ class LearntStyle:
     """(E, num_ws, w_dim) Z+ codes of the exemplars."""
     intrinsic: Tensor
     """(E, num_ws, w_dim) Z+ codes of the realistic faces behind them."""
+    favour: Tensor
+    """(E,) by which all exemplars are asked for alike; see ``pairs.balance``."""
     sampler: StyleSampler
 
     def modules(self) -> dict[str, nn.Module]:
@@ -63,10 +65,10 @@ def learn(
     pairs = destylize(prior, wanted, config.destyle_steps, progress)
     network = started(prior, seed)
     learn_structure(network, config.structure_steps, config.batch, rng, progress)
-    known = look_at(prior, batch.images.float().cpu())
+    known = look_at(prior, batch.images.float().cpu(), pairs)
     network = learn_style(network, prior, pairs, wanted, known, config, seed, progress)
     sampler = learn_sampler(pairs.extrinsic, seed, progress)
-    style = LearntStyle(prior, network.eval(), pairs.extrinsic, pairs.intrinsic, sampler)
+    style = LearntStyle(prior, network.eval(), pairs.extrinsic, pairs.intrinsic, known.favour, sampler)
     progress("done", 1.0)
     return rounded(style)
 
@@ -87,5 +89,5 @@ def rounded(style: LearntStyle) -> LearntStyle:
         for value in module.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())
-    codes = (each.half().float() for each in (style.extrinsic, style.intrinsic))
+    codes = (each.half().float() for each in (style.extrinsic, style.intrinsic, style.favour))
     return LearntStyle(style.prior, style.network, *codes, style.sampler)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.prior.flat.config import CAMERA_NUMBERS
 
-SHARPNESS = 25.0
-"""How much more the nearest exemplars count: e^-SHARPNESS at twice the mean squared distance against none."""
+SHARPNESS = 10.0
+"""How much more the nearest exemplars count: e^SHARPNESS times one at the mean squared distance of two exemplars."""
+ROUNDS, STEP = 200, 0.5
+"""Of the balancing, and the share of the way that each goes."""
 
 
 def intrinsic(prior: FlatPrior, images: Tensor) -> Tensor:
@@ -21,14 +23,34 @@ def intrinsic(prior: FlatPrior, images: Tensor) -> Tensor:
     return prior.encoder.styles(prior.codes(images))
 
 
-def nearness(faces: Tensor, exemplars: Tensor) -> Tensor:
+def nearness(faces: Tensor, exemplars: Tensor, favour: Tensor) -> Tensor:
     """Shares (N, E) of the exemplars for faces, codes (N and E, num_ws, w_dim); rows sum to 1.
 
     Where the camera stands does not count. The encoder draws what it cannot tell towards 0, so all else counts alike.
+
+    Args:
+        faces: codes.
+        exemplars: codes of the faces behind the exemplars.
+        favour: (E,) added to the logarithm of the exemplars' shares; see ``balance``.
     """
     one, two = (codes.mean(1)[:, :-CAMERA_NUMBERS] for codes in (faces, exemplars))
     apart = (one[:, None] - two[None]).square().mean(2)
-    return torch.softmax(-SHARPNESS * apart / apart.mean(1, keepdim=True).clamp(min=1e-8), 1)
+    scale = 2 * two.var(0, unbiased=False).mean().clamp(min=1e-8)
+    return torch.softmax(favour - SHARPNESS * apart / scale, 1)
+
+
+def balance(faces: Tensor, exemplars: Tensor) -> Tensor:
+    """The favour (E,) under which every exemplar has the same share in many realistic faces.
+
+    Realistic faces and exemplars differ as groups: where most faces are darker than most exemplars, few exemplars would
+    be nearest to all. Balanced, the lightest faces go to the lightest exemplars, and the style is drawn as a whole.
+    Source: Cuturi, "Sinkhorn Distances" (NeurIPS 2013), for faces that each have one share to give.
+    """
+    favour = exemplars.new_zeros(len(exemplars))
+    for _ in range(ROUNDS):
+        given = nearness(faces, exemplars, favour).mean(0) * len(exemplars)
+        favour = favour - STEP * given.clamp(min=1e-12).log()
+    return favour - favour.mean()
 
 
 def extrinsic(mapping: nn.Module, exemplars: Tensor, shares: Tensor, faces: Tensor) -> Tensor:

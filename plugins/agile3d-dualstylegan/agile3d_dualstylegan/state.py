@@ -27,7 +27,7 @@ from agile3d_dualstylegan.published import GENERATOR
 from agile3d_dualstylegan.sampler import StyleSampler
 
 FORMAT, STYLIZER, VERSION = "stylizer", "dualstylegan", 1
-CODES = ("extrinsic", "intrinsic")
+CODES = ("extrinsic", "intrinsic", "favour")
 COUNT = "num_batches_tracked"
 """Of batch norms: never used and not stored."""
 
@@ -84,6 +84,8 @@ def _learnt(card: Card, tensors: Mapping[str, Tensor]) -> LearntStyle:
     style = LearntStyle(prior, DualStyleGAN(shape), *(tensors[name] for name in CODES), sampler)
     if {each.shape[1:] for each in (style.extrinsic, style.intrinsic)} != {(shape.num_ws, shape.w_dim)}:
         raise ValueError("its codes are of another size than its generator")
+    if not len(style.extrinsic) == len(style.intrinsic) == style.favour.numel():
+        raise ValueError("it holds a part of its exemplars")
     known = set(CODES)
     for part, module in style.modules().items():
         given = {name: tensors[f"{part}.{name}"] for name in module.state_dict() if _kept(part, name)}

@@ -107,4 +107,4 @@ class DualstyleganStylizer:
         if self.config.choice == "sampled":
             rng = torch.Generator().manual_seed(self.config.sample)
             return style.sampler.draw(1, rng), torch.ones(1, 1)
-        return known, nearness(codes, style.intrinsic)
+        return known, nearness(codes, style.intrinsic, style.favour)

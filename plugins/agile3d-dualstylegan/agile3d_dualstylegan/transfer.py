@@ -28,7 +28,7 @@ from agile3d_dualstylegan.destyle import Destylized
 from agile3d_dualstylegan.dial import dial
 from agile3d_dualstylegan.losses import contextual, differing, rearranged, unmatched
 from agile3d_dualstylegan.network import DualStyleGAN
-from agile3d_dualstylegan.pairs import extrinsic, nearness
+from agile3d_dualstylegan.pairs import balance, extrinsic, nearness
 from agile3d_dualstylegan.strokes import fine_blocks
 from agile3d_dualstylegan.structure import drawn_until, residual_weight
 
@@ -59,9 +59,9 @@ class Weights:
     features: float = 0.3
     """Lite0 feature distance of exemplars drawn again."""
     contextual: float = 0.1
-    matched: float = 1.0
+    matched: float = 3.0
     layout: float = 1.0
-    told: float = 0.03
+    told: float = 0.015
     """What the encoder tells of a drawn face, by its own variance, against what it told of the real one."""
     critic: float = 0.15
     residual: float = 1e-3
@@ -79,13 +79,17 @@ class KnownFaces:
     """(N, groups, w_dim)."""
     spreads: Tensor
     """(N, groups, w_dim) log-variances."""
+    favour: Tensor
+    """(E,) by which all exemplars are asked for alike; see ``pairs.balance``."""
 
 
 @torch.no_grad()
-def look_at(prior: FlatPrior, images: Tensor) -> KnownFaces:
+def look_at(prior: FlatPrior, images: Tensor, pairs: Destylized) -> KnownFaces:
     """What there is to know of faces (N, 3, H, W) in [-1, 1]."""
     means, spreads = prior.encoder(images)
-    return KnownFaces(resized(images, prior.generator.config.size), prior.encoder.styles(means), means, spreads)
+    codes = prior.encoder.styles(means)
+    favour = balance(codes, pairs.intrinsic)
+    return KnownFaces(resized(images, prior.generator.config.size), codes, means, spreads, favour)
 
 
 def learn_style(
@@ -135,7 +139,8 @@ def measured(network: DualStyleGAN, pairs: Destylized, style: Tensor, faces: Kno
     """How far faces drawn in the style are from it, features (E, D), and how much their layout has changed; lower is
     better."""
     count = min(MEASURED, len(faces.images))
-    rows = [_drawn(network, pairs, faces.codes[k : k + 1], faces.images.shape[-1])[0] for k in range(count)]
+    size, shares = faces.images.shape[-1], nearness(faces.codes[:count], pairs.intrinsic, faces.favour)
+    rows = [_drawn(network, pairs, faces.codes[k : k + 1], shares[k : k + 1], size) for k in range(count)]
     drawn = torch.cat(rows).clamp(-1, 1)
     moved = float(rearranged(features(drawn), features(faces.images[:count])).mean())
     found = style_of(drawn)
@@ -159,14 +164,11 @@ def _learning(network: DualStyleGAN) -> list[Tensor]:
     return [p for part in parts for p in part.parameters()]
 
 
-def _drawn(
-    network: DualStyleGAN, pairs: Destylized, codes: Tensor, size: int, shares: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Faces (N, num_ws, w_dim) with a full dial, and the shares (N, E) of exemplars in them."""
-    shares = nearness(codes, pairs.intrinsic) if shares is None else shares
+def _drawn(network: DualStyleGAN, pairs: Destylized, codes: Tensor, shares: Tensor, size: int) -> Tensor:
+    """Faces (N, num_ws, w_dim) with a full dial and with shares (N, E) of the exemplars."""
     mapping = network.generator.mapping
     taken = extrinsic(mapping, pairs.extrinsic, shares, codes)
-    return drawn_until(network, mapping(codes), taken, dial(1.0, 1.0, network.config.num_ws), size), shares
+    return drawn_until(network, mapping(codes), taken, dial(1.0, 1.0, network.config.num_ws), size)
 
 
 def _draw(
@@ -177,14 +179,14 @@ def _draw(
     exemplars that belong to them, and the numbers of the faces (batch - batch // 2,)."""
     own = torch.randint(len(exemplars), (batch // 2,), generator=rng)
     rows = torch.randint(len(faces.codes), (batch - batch // 2,), generator=rng)
-    near = nearness(faces.codes[rows], pairs.intrinsic)
+    near = nearness(faces.codes[rows], pairs.intrinsic, faces.favour)
     chosen = torch.multinomial(near.cpu(), 1, generator=rng)[:, 0]
     # Half of the faces see the mixture that they will be drawn with, half a single exemplar of it.
     alone = torch.rand(len(rows), 1, generator=rng) < 0.5
     shares = torch.where(alone.to(near.device), torch.eye(len(exemplars)).to(near)[chosen], near)
     shares = torch.cat([torch.eye(len(exemplars)).to(near)[own], shares])
     codes = torch.cat([pairs.intrinsic[own], faces.codes[rows]])
-    drawn, _ = _drawn(network, pairs, codes, size, shares)
+    drawn = _drawn(network, pairs, codes, shares, size)
     return drawn, resized(exemplars[torch.cat([own, chosen])], size), rows
 
 

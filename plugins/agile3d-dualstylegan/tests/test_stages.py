@@ -12,7 +12,7 @@ from agile3d_dualstylegan.enlarge import brought_to
 from agile3d_dualstylegan.imagine import learn_sampler
 from agile3d_dualstylegan.learn import started
 from agile3d_dualstylegan.losses import contextual, differing, rearranged, unmatched
-from agile3d_dualstylegan.pairs import extrinsic, intrinsic, nearness
+from agile3d_dualstylegan.pairs import balance, extrinsic, intrinsic, nearness
 from agile3d_dualstylegan.prior import cut, open_prior
 from agile3d_dualstylegan.strokes import at_dial
 from agile3d_dualstylegan.structure import learn_structure
@@ -105,17 +105,30 @@ def test_fine_layers_follow_their_weights(prior: FlatPrior) -> None:
 
 def test_an_exemplar_neither_turns_a_head_nor_counts_alike_for_all(prior: FlatPrior) -> None:
     codes = torch.randn(3, 10, 12, generator=torch.Generator().manual_seed(0))
-    shares = nearness(codes, codes)
+    even = torch.zeros(3)
+    shares = nearness(codes, codes, even)
     torch.testing.assert_close(shares.sum(1), torch.ones(3))
     assert shares.argmax(1).tolist() == [0, 1, 2]
     turned = codes.clone()
     turned[:, :, -2:] += 1
-    assert torch.equal(nearness(turned, codes), shares)
+    assert torch.equal(nearness(turned, codes, even), shares)
     asked = torch.eye(3)
     assert torch.equal(
         extrinsic(prior.generator.mapping, codes, asked, codes),
         extrinsic(prior.generator.mapping, turned, asked, codes),
     )
+
+
+def test_balanced_exemplars_are_asked_for_alike_and_in_order() -> None:
+    # Faces and exemplars on a line: all faces are nearest to the first exemplar.
+    line = torch.zeros(12, 1, 6)
+    line[:, 0, 0] = torch.linspace(-3, -1, 12)
+    exemplars = torch.zeros(3, 1, 6)
+    exemplars[:, 0, 0] = torch.linspace(-1, 2, 3)
+    assert nearness(line, exemplars, torch.zeros(3)).argmax(1).tolist() == [0] * 12
+    shares = nearness(line, exemplars, balance(line, exemplars))
+    torch.testing.assert_close(shares.mean(0), torch.full((3,), 1 / 3), rtol=0, atol=1e-3)
+    assert shares.argmax(1).tolist() == sorted(shares.argmax(1).tolist())
 
 
 def test_losses_are_zero_for_the_same_and_know_what_they_tell_apart() -> None:

@@ -116,6 +116,7 @@ def test_a_file_with_other_tensors_is_refused(fitted: DualstyleganStylizer, tmp_
         ({**tensors, "more": torch.zeros(1)}, "it holds more as well"),
         ({name: value for name, value in tensors.items() if name != "extrinsic"}, "extrinsic"),
         ({**tensors, "intrinsic": tensors["intrinsic"][:, :2]}, "of another size"),
+        ({**tensors, "intrinsic": tensors["intrinsic"][:2]}, "a part of its exemplars"),
     ):
         write_file(path, meta, given)
         with pytest.raises(RefusedError, match=said):
