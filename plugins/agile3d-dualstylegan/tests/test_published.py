@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from agile3d_dualstylegan.config import DualstyleganConfig
 from agile3d_dualstylegan.encoder import config_of, encoder_from
+from agile3d_dualstylegan.folder import FolderStyle, open_folder
 from agile3d_dualstylegan.network import DualStyleGAN, names
 from agile3d_dualstylegan.published import (
     read_codes,
@@ -19,13 +21,16 @@ from agile3d_dualstylegan.published import (
     read_style,
 )
 from agile3d_dualstylegan.sampler import StyleSampler
+from agile3d_dualstylegan.state import read_state
+from agile3d_dualstylegan.stylizer import DualstyleganStylizer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from agile3d_cli.errors import MissingError, RefusedError
+from agile3d_cli.errors import ConfigError, MissingError, RefusedError
 from agile3d_cli.models.foreign_stylegan import generator_names
 from agile3d_cli.models.irse import EncoderConfig, PyramidEncoder
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config, configuration_f
+from agile3d_cli.testing import PaintedFaces, ignore_progress, paint_exemplars
 
 Opened = Callable[[str], Any]
 """The fixture ``golden``: opens a folder of recorded tensors."""
@@ -103,6 +108,59 @@ def test_a_style_s_folder_is_read(style: Path) -> None:
     mapping = found.generator.generator.mapping
     picture = found.generator(mapping(faces), mapping(sampled), [0.5] * 10)
     assert picture.shape == (2, 3, 64, 64) and bool(picture.isfinite().all())
+
+
+def drawn_by_hand(folder: Path, code: Tensor, faces: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """What the published scripts draw of faces, at their own size."""
+    found = read_style(folder)
+    mapping = found.generator.generator.mapping
+    styles = 0.75 * mapping(found.encoder.codes(torch.nn.functional.interpolate(faces, (256, 256), mode="bilinear")))
+    with torch.no_grad():
+        return found.generator(styles, mapping(code), weights).clamp(-1, 1)
+
+
+def test_a_published_style_is_a_stylizer_without_learning(style: Path, tmp_path: Path) -> None:
+    config = DualstyleganConfig(folder=str(style), exemplar=2, structure=0.5, color=0.75)
+    stylizer = DualstyleganStylizer(config)
+    stylizer.fit(paint_exemplars(1), PaintedFaces(), ignore_progress)
+    faces = PaintedFaces().sample(2, torch.Generator().manual_seed(0)).images
+    wanted = drawn_by_hand(style, torch.ones(1, 10, 8), faces, (0.5,) * 7 + (0.75,) * 3)
+    # The tolerance covers sums in another order: pictures go through one by one.
+    torch.testing.assert_close(stylizer.stylize(faces), wanted, rtol=0, atol=1e-5)
+    stylizer.save(tmp_path / "style.safetensors")
+    again = DualstyleganStylizer(*read_state(tmp_path / "style.safetensors"))
+    assert torch.equal(again.stylize(faces), stylizer.stylize(faces))
+    written(style / "generator.pt", {"g_ema": generator_tensors(DualStyleGAN(MICRO))})
+    with pytest.raises(RefusedError, match="was fitted to another style"):
+        read_state(tmp_path / "style.safetensors")
+
+
+def test_the_published_exemplar_nearest_to_the_pictures_is_taken(style: Path) -> None:
+    exemplars = paint_exemplars(2)
+    codes = read_style(style).encoder.codes(
+        torch.nn.functional.interpolate(torch.stack([exemplars[1], exemplars[1]]), (256, 256), mode="bilinear")
+    )
+    near = {"far.jpg": codes[:1].detach().numpy() + 9, "near.jpg": codes[:1].detach().numpy() + 1}
+    codes_written(style / "exstyle_code.npy", near)
+    stylizer = DualstyleganStylizer(DualstyleganConfig(folder=str(style)))
+    stylizer.fit([exemplars[1]], PaintedFaces(), ignore_progress)
+    assert isinstance(stylizer._style, FolderStyle) and stylizer._style.chosen == "near.jpg"
+
+
+def test_what_a_published_style_cannot_do_is_named(style: Path) -> None:
+    for settings, said in (
+        ({"exemplar": 3}, "has 2 exemplars, not 3"),
+        ({"dial": (1.0,) * 18}, "18 weights; this generator takes 10"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            DualstyleganStylizer(DualstyleganConfig(folder=str(style), **settings)).fit(
+                paint_exemplars(1), PaintedFaces(), ignore_progress
+            )
+    drawn = open_folder(DualstyleganConfig(folder=str(style), choice="sampled", sample=4)).code
+    assert not torch.equal(drawn, open_folder(DualstyleganConfig(folder=str(style), choice="sampled")).code)
+    (style / "sampler.pt").unlink()
+    with pytest.raises(ConfigError, match="has no sampler"):
+        open_folder(DualstyleganConfig(folder=str(style), choice="sampled"))
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
