@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agile3d_cli.bundle import read_model
 from agile3d_cli.errors import ConfigError, RefusedError
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
-from agile3d_cli.models.stylegan2 import Mapping, StyleGAN2, StyleGAN2Config
+from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
 KIND = "flat-prior"
 FILE = "flat.safetensors"
@@ -46,7 +46,7 @@ class FlatPrior:
         return self.encoder.styles(mean_style(self.generator.mapping, codes))
 
 
-def mean_style(mapping: Mapping, codes: Tensor) -> Tensor:
+def mean_style(mapping: nn.Module, codes: Tensor) -> Tensor:
     """Styles of codes (..., w_dim), of which those shorter than usual stand for all that they leave open.
 
     The mapping looks at a code's direction alone, so the mean of what is possible, which is short, would be taken for a

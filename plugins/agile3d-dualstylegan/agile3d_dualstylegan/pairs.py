@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agile3d_cli.models.flat import FlatPrior
+from agile3d_cli.models.flat import FlatPrior, mean_style
 from agile3d_cli.prior.flat.config import CAMERA_NUMBERS
 
 SHARPNESS = 10.0
@@ -60,6 +60,6 @@ def extrinsic(mapping: nn.Module, exemplars: Tensor, shares: Tensor, faces: Tens
     for face, share in zip(faces, shares, strict=True):
         asked = share.nonzero()[:, 0]
         camera = face[None, :, -CAMERA_NUMBERS:].expand(len(asked), -1, -1)
-        styles = mapping(torch.cat([exemplars[asked, :, :-CAMERA_NUMBERS], camera], 2))
+        styles = mean_style(mapping, torch.cat([exemplars[asked, :, :-CAMERA_NUMBERS], camera], 2))
         rows.append(torch.einsum("e,elw->lw", share[asked], styles))
     return torch.stack(rows) if rows else exemplars.new_zeros(0, *exemplars.shape[1:])

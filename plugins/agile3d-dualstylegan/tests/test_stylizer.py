@@ -9,7 +9,6 @@ import pytest
 import torch
 from agile3d_dualstylegan.config import DualstyleganConfig
 from agile3d_dualstylegan.learn import LearntStyle
-from agile3d_dualstylegan.pairs import intrinsic
 from agile3d_dualstylegan.state import read_state
 from agile3d_dualstylegan.stylizer import DualstyleganStylizer
 
@@ -60,9 +59,10 @@ def test_a_dial_of_zeros_is_the_plain_prior(
 ) -> None:
     prior = style.prior
     with torch.no_grad():
-        plain = torch.cat([prior.generator(prior.generator.mapping(intrinsic(prior, face[None]))) for face in faces])
+        plain = torch.cat([prior.generator(prior.styles(prior.codes(face[None]))) for face in faces])
     drawn = DualstyleganStylizer(replace(config, structure=0, color=0), style).stylize(faces)
-    assert torch.equal(drawn, plain.clamp(-1, 1))
+    # Styles are means over chance, taken for each layer here and for each group of layers there. Measured: 1e-6.
+    torch.testing.assert_close(drawn, plain.clamp(-1, 1), rtol=0, atol=1e-4)
 
 
 def test_structure_and_colour_are_dialled_apart(
