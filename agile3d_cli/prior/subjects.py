@@ -23,10 +23,11 @@ from agile3d_cli.heads.masks import build_masks
 from agile3d_cli.heads.parameters import Z_DIM
 from agile3d_cli.heads.subject import Subject
 from agile3d_cli.heads.template import build_template
+from agile3d_cli.prior.config import CLOSE
 
 SHARD = 50
-CLOSE, TURNED, AROUND = 5, 3, 5
-"""Views a subject: face filling the picture; turned to the sides; all round, back and top included."""
+TURNED, AROUND = 3, 5
+"""Views a subject besides the close ones: turned to the sides; all round, back and top included."""
 SIZE = 144
 WIDE = 0.62
 """Focal length of the turned and all-round views relative to the portrait camera: the whole head fits in."""

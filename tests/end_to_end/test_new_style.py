@@ -39,7 +39,8 @@ from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import read_layout
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
 from agile3d_cli.style.measure import Moved
-from agile3d_cli.style.pipeline import KEPT_SIZE, learn_style
+from agile3d_cli.style.pipeline import learn_style
+from agile3d_cli.style.preview import KEPT_SIZE
 from agile3d_cli.style.shards import StoredRows
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription

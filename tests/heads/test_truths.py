@@ -18,6 +18,7 @@ KIT = ROOT / "../shared/assets/makehuman-head-kit"
 @pytest.fixture(scope="module")
 def truths() -> ModuleType:
     """The module ``benchmarks.truths``, which is not installed."""
+    pytest.importorskip("embreex", reason="embreex is not installed (extra: train)")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)
         return importlib.import_module("benchmarks.truths")
@@ -57,7 +58,6 @@ def test_swelling_is_radial_and_local(truths: ModuleType) -> None:
 @pytest.mark.skipif(not KIT.is_dir(), reason="the MakeHuman head kit is not on this machine")
 def test_a_head_in_a_style_is_seen_from_every_side(truths: ModuleType) -> None:
     pytest.importorskip("anny", reason="the train extra is not installed")
-    pytest.importorskip("embreex", reason="the train extra is not installed")
     from agile3d_cli.heads.kit import Kit
     from agile3d_cli.heads.masks import build_masks
     from agile3d_cli.heads.subject import Subject

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
+from agile3d_cli.prior.config import CLOSE
 from agile3d_cli.prior.flat.code import flat_code
 from agile3d_cli.prior.flat.config import FlatConfig
 from agile3d_cli.prior.flat.teacher import Pool
-from agile3d_cli.prior.subjects import CLOSE
 from agile3d_cli.style.faces import BACKGROUND
 
 

@@ -13,7 +13,7 @@ from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.flat import FILE, FlatPrior, architecture, tensors_of
 from agile3d_cli.prior.flat import files
-from agile3d_cli.prior.publish import NOTES
+from agile3d_cli.prior.terms import NOTES
 
 log = logging.getLogger("agile3d.prior")
 
