@@ -43,6 +43,11 @@ class FlatPrior:
 
     def styles(self, codes: Tensor) -> Tensor:
         """Codes (N, groups, w_dim) to the generator's styles (N, num_ws, w_dim)."""
+        styles: Tensor = self.generator.mapping(self.encoder.styles(codes))
+        return styles
+
+    def mean_styles(self, codes: Tensor) -> Tensor:
+        """``styles`` of codes that leave something open, see ``mean_style``."""
         return self.encoder.styles(mean_style(self.generator.mapping, codes))
 
 
