@@ -19,7 +19,7 @@ class DiffusionConfig:
     base: str = TINY
     """What draws: "tiny", the folder of a pipeline that diffusers can load (SD 1.5, SDXL and their kin), or the name
     of one on the Hugging Face hub, such as "owner/model", which is fetched unless ``--offline`` is given."""
-    strength: float = 0.6
+    strength: float = 0.8
     """How noisy the face is made before it is redrawn, above 0, up to 1: little keeps the photo, much forgets it."""
     steps: int = 8
     """Noise levels on the way back to a clean picture."""
@@ -31,15 +31,15 @@ class DiffusionConfig:
     detail: float = 0.5
     """How much of the photo's detail finer than the base's pixels is kept where the drawing follows the photo, 0 to
     1."""
-    fit_steps: int = 400
+    fit_steps: int = 600
     """Longest training on the exemplars; it ends earlier once exemplars that are held out get no nearer. 0: none."""
-    batch: int = 4
+    batch: int = 8
     """Exemplars a step."""
-    rate: float = 1e-3
-    """Step size of Adam."""
+    rate: float = 3e-3
+    """Step size of Adam; large bases want 1e-4 or so."""
     rank: int = 16
     """Rank of the LoRA."""
-    prior: float = 0.3
+    prior: float = 0.1
     """Weight of realistic faces in the training, which keep people different; 0 or more."""
     faces: int = 32
     """How many realistic faces are looked at."""

@@ -25,6 +25,8 @@ CHECK = 50
 """Steps between two looks at the exemplars that are held out."""
 PATIENCE = 4
 """Looks without an improvement after which the learning stops."""
+NOISIER = 0.5
+"""Exponent of the noise levels' places, below 1: proportions and features are decided where there is much noise."""
 DRAWS = 8
 """Noise levels at which each held-out exemplar is looked at."""
 
@@ -59,7 +61,7 @@ def learn(
         exemplars: (E, 3, S, S) in [-1, 1], at the base's size.
         prior: (P, 3, S, S) realistic faces in the style's colours.
         steps: at most so many.
-        batch: exemplars a step; half as many realistic faces come along.
+        batch: exemplars a step; a quarter as many realistic faces come along.
         rate: of Adam; falls to a tenth.
         prior_weight: of the realistic faces' loss.
         seed: all chance comes from it.
@@ -76,8 +78,8 @@ def learn(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / 20) * (1 - 0.9 * step / steps)
         loss = denoising_loss(base, *_noised(jittered(_some(shown, batch, rng), rng), rng), levels)
-        if prior_weight > 0 and batch > 1:
-            faces = _some(prior, batch // 2, rng)
+        if prior_weight > 0:
+            faces = _some(prior, (batch + 3) // 4, rng)
             loss = loss + prior_weight * denoising_loss(base, *_noised(faces, rng), levels)
         optimizer.zero_grad()
         loss.backward()
@@ -102,7 +104,7 @@ def _some(pictures: Tensor, count: int, rng: torch.Generator) -> Tensor:
 
 def _noised(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures with their noise levels, spread over all that the base knows, and their noise."""
-    places = (torch.arange(len(clean)) + torch.rand(len(clean), generator=rng)) / len(clean)
+    places = ((torch.arange(len(clean)) + torch.rand(len(clean), generator=rng)) / len(clean)) ** NOISIER
     return clean, (places * LEARNT).long(), torch.randn(clean.shape, generator=rng)
 
 

@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,9 @@ class BaseTrainer:
         self._levels = noise_levels()
 
     def run(self, pictures: Tensor, minutes: float) -> None:
-        """Trains until the time or the steps are used up; the state is saved each time."""
+        """Trains until the time or the steps are used up, or until it is told to end; the state is saved each time."""
+        stopped: list[int] = []
+        usual = signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
         c, kept = self.training, pictures[:-HELD_OUT] if len(pictures) > 2 * HELD_OUT else pictures
         begun = saved = time.monotonic()
         before_us, recent = self.seconds, list[float]()
@@ -124,17 +127,19 @@ class BaseTrainer:
             self.seconds = before_us + time.monotonic() - begun
             spent = self.seconds / (60 * minutes)
             done = self.step / c.steps if c.steps else spent
-            if max(spent, done) >= 1:
+            if stopped or max(spent, done) >= 1:
                 break
             recent.append(self._update(kept, done))
             if self.step % REPORT == 0:
                 held_out = self.held_out(pictures[-HELD_OUT:])
-                log.info("%d loss %.4f held-out %.4f (%.0f s)", self.step, sum(recent) / REPORT, held_out, self.seconds)
+                mean = sum(recent) / len(recent)
+                log.info("%d loss %.4f held-out %.4f (%.0f s)", self.step, mean, held_out, self.seconds)
                 recent = []
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
         self.save()
+        signal.signal(signal.SIGTERM, usual)
 
     def _update(self, pictures: Tensor, done: float) -> float:
         """One step, ``done`` (0 ... 1) of the way through the training."""

@@ -67,7 +67,7 @@ def test_without_a_style_a_face_that_is_kept_comes_back_as_it_was() -> None:
     """LoRA that changes nothing: both predictions agree, and what the base does not explain is put back."""
     face = 0.9 * pictures(1, 16)
     drawn = redraw(small_base(), face, strength=1.0, steps=5, keep=1.0)
-    # 1.2e-6 measured.
+    # 1.3e-6 measured.
     torch.testing.assert_close(drawn, face, rtol=0, atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_detail_comes_from_the_face_where_the_drawing_follows_it() -> None:
     followed, own = enlarge(small, face, 1.0), enlarge(-small, face, 1.0)
     plain = enlarge(small, face, 0.0)
     assert torch.equal(own, resized(-small, 128).clamp(-1, 1)), "a drawing against the face takes nothing over"
-    assert float((followed - face).square().mean()) < 0.2 * float((plain - face).square().mean())
+    assert float((followed - face).square().mean()) < 0.1 * float((plain - face).square().mean())
     assert torch.equal(enlarge(face, face, 1.0), face)
 
 
@@ -150,8 +150,8 @@ def test_a_base_comes_back_from_its_file_and_another_is_refused(tmp_path: Path) 
     base, path = TinyBase((16, 32), 16).eval(), tmp_path / "base.safetensors"
     write_tiny(path, base, {"license": "CC0-1.0"})
     loaded, seen = read_tiny(path), pictures(1, 16)
-    # Half precision: 4e-4 measured.
-    torch.testing.assert_close(loaded(seen, torch.tensor([5])), base(seen, torch.tensor([5])), rtol=0, atol=5e-3)
+    # Half precision: 1.5e-3 measured.
+    torch.testing.assert_close(loaded(seen, torch.tensor([5])), base(seen, torch.tensor([5])), rtol=0, atol=4e-3)
     write_tiny(path, TinyBase((16, 32), 16), {})
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RefusedError):

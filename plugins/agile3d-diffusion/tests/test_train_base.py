@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -80,15 +82,24 @@ def test_the_loss_counts_errors_in_units_of_the_noise() -> None:
         assert float(loss) == pytest.approx(0.25 * weight, rel=1e-5)
 
 
-def test_an_interrupted_training_ends_with_the_same_bits(heads: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_same_bits(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = read_pictures(heads, 16)
     whole = trainer(tmp_path / "whole", 6)
     whole.run(pictures, minutes=10)
     broken = trainer(tmp_path / "broken", 6)
     assert not broken.load()
-    for _ in range(3):
-        broken._update(pictures, broken.step / 6)
-    broken.save()
+    update = broken._update
+
+    def update_and_stop(pictures: torch.Tensor, done: float) -> float:
+        loss = update(pictures, done)
+        if broken.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(broken, "_update", update_and_stop)
+    broken.run(pictures, minutes=10)
     torch.manual_seed(123)
     again = trainer(tmp_path / "broken", 6)
     assert again.load() and again.step == 3
