@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agile3d_cli.errors import ConfigError
 
 TINY = "tiny"
-"""Name of the base that ships with this package."""
+"""Name of the small base that ``train_base`` makes."""
 MEMORY = ("full", "sliced", "offload")
 CONTROLS = ("edges", "picture")
 
@@ -23,15 +23,15 @@ class DiffusionConfig:
     """How noisy the face is made before it is redrawn, above 0, up to 1: little keeps the photo, much forgets it."""
     steps: int = 8
     """Noise levels on the way back to a clean picture."""
-    structure: float = 0.6
+    structure: float = 0.8
     """How much of the photo's own structure goes into the drawing, 0 to 1. With a large base: the weight of
     ``controlnet``."""
     color: float = 1.0
     """How far the face's colours are moved towards the exemplars' before it is redrawn, 0 to 1; "tiny" only."""
-    detail: float = 0.5
+    detail: float = 1.0
     """How much of the photo's detail finer than the base's pixels is kept where the drawing follows the photo, 0 to
     1."""
-    fit_steps: int = 600
+    fit_steps: int = 400
     """Longest training on the exemplars; it ends earlier once exemplars that are held out get no nearer. 0: none."""
     batch: int = 8
     """Exemplars a step."""

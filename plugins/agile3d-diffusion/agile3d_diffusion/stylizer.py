@@ -1,6 +1,6 @@
 """The stylizer: exemplars -> LoRA of a diffusion model; face -> noise and back -> the same face in the style.
 
-The base is the tiny one that ships with this package, or a large one of the user's; each has its own file.
+The base is the tiny one of this package, or a large one of the user's; each has its own file.
 """
 
 from __future__ import annotations

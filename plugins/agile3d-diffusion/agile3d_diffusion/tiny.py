@@ -1,4 +1,4 @@
-"""The tiny base: a diffusion model of head pictures that ships with this package, so that everything works offline.
+"""The tiny base: a small diffusion model of head pictures, which works offline and is trained by ``train_base``.
 
 A U-net over pixels: a picture of 128 becomes 32 x 32 patches of 4 x 4 pixels, and the network names the clean picture
 behind a noisy one. That it predicts the picture and not the noise matters here: a patch has almost as many numbers as
