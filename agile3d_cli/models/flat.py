@@ -21,6 +21,8 @@ from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
 KIND = "flat-prior"
 FILE = "flat.safetensors"
+CAMERA_NUMBERS = 2
+"""Last numbers of a code, which say where the camera stands: for its yaw and for its pitch."""
 DRAWS = 16
 """Half of the codes that stand for what a code leaves open."""
 NOISE = "noise_const"

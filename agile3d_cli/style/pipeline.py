@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
+UNPLANNED = ("resume", "strict", "photos", "dataset")
+"""Settings that change nothing of what is learnt, or are told apart by the photos themselves."""
 FACES, PHOTOS = "faces", "photos"
 """Folders of stylized pictures below the work folder."""
 
@@ -180,7 +182,7 @@ def _start(work: Path, config: NewStyleConfig, settings: TransferConfig, facts: 
 
     Stylized pictures stay: they say themselves what they were made of.
     """
-    plain = asdict(replace(config, resume=False, strict=False, photos=None, dataset=None))
+    plain = {name: value for name, value in asdict(config).items() if name not in UNPLANNED}
     known = {"config": plain, "preset": asdict(PRESET_WORK[config.preset]), "transfer": asdict(settings), **facts}
     plan = json.dumps(known, sort_keys=True)
     told = work / "plan.json"

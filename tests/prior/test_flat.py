@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from agile3d_cli import camera
+from agile3d_cli.bundle import read_model
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.heads.parameters import Z_DIM
 from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.models.config import ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig, TraitsConfig
-from agile3d_cli.models.flat import mean_style, read_flat
+from agile3d_cli.models.flat import FILE, mean_style, read_flat
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig, resized
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -27,7 +28,6 @@ from agile3d_cli.prior.flat.config import FLAT, FLAT_ENCODER, FlatConfig, sized
 from agile3d_cli.prior.flat.disturb import disturbed
 from agile3d_cli.prior.flat.heads import head_pool
 from agile3d_cli.prior.flat.losses import place_weights, signal_to_noise
-from agile3d_cli.prior.flat.publish import publish
 from agile3d_cli.prior.flat.teacher import Pool, Teacher
 from agile3d_cli.prior.flat.trainer import FlatTrainer
 
@@ -202,7 +202,7 @@ def test_a_run_saves_resumes_and_its_files_load(tmp_path: Path) -> None:
     made.run(0.08)
     assert made.done and min(made.steps.values()) > 0
     assert {path.name for path in tmp_path.iterdir()} == {
-        flat_files.GENERATOR, flat_files.ENCODER, flat_files.STATE, "sheet.png",
+        FILE, flat_files.STATE, "sheet.png",
     }  # fmt: skip
 
     other = FlatTrainer(teacher(), replace(CONFIG, seed=5), torch.device("cpu"), tmp_path)
@@ -220,12 +220,12 @@ def test_a_run_saves_resumes_and_its_files_load(tmp_path: Path) -> None:
         one._update("encoder", own, one.teller, 0.5)
     assert all(torch.equal(a, b) for a, b in zip(made.encoder.parameters(), other.encoder.parameters(), strict=True))
 
-    student, spread = flat_files.load_generator(tmp_path / flat_files.GENERATOR)
-    assert spread == CONFIG.spread
+    assert read_model(tmp_path / FILE).training["config"]["spread"] == CONFIG.spread
+    prior = read_flat(tmp_path / FILE)
+    student, encoder = prior.generator, prior.encoder
     ws = other._ws(student, pool.codes)
     # Half precision; measured: 2e-3.
     torch.testing.assert_close(student(ws).clamp(-1, 1), made.drawn(pool.codes), rtol=0, atol=2e-2)
-    encoder = flat_files.load_encoder(tmp_path / flat_files.ENCODER)
     mean, spreads = encoder(pool.take(slice(None))[1])
     assert mean.shape == spreads.shape == (8, 2, 8)
     assert encoder.styles(mean).shape == (8, CONFIG.student.num_ws, 8)
@@ -291,7 +291,7 @@ def test_a_larger_training_begins_with_a_smaller_one(tmp_path: Path) -> None:
     wide = replace(CONFIG, student=StyleGAN2Config((24, 16, 8, 4), w_dim=8, mapping_layers=2))
     wide = replace(wide, encoder=replace(CONFIG.encoder, groups=(2, 6)))
     larger = FlatTrainer(teacher(), wide, torch.device("cpu"), tmp_path / "larger")
-    larger.start_from(tmp_path / "small", "student")
+    larger.start_from(tmp_path / "small" / FILE, "student")
     assert larger.progress == {"mapping": 1, "student": 0, "encoder": 0}
     codes = painted(3).codes
     drawn = larger.drawn(codes)
@@ -309,8 +309,7 @@ def test_a_larger_training_begins_with_a_smaller_one(tmp_path: Path) -> None:
 def test_a_published_prior_comes_back(tmp_path: Path) -> None:
     made = trainer(tmp_path)
     made.save()
-    path = publish(tmp_path, tmp_path)
-    prior = read_flat(path)
+    prior = read_flat(tmp_path / FILE)
     _, images, _ = painted(3).take(slice(None))
     codes = prior.codes(images)
     assert codes.shape == (3, 2, 8) and prior.styles(codes).shape == (3, CONFIG.student.num_ws, 8)

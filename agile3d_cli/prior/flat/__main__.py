@@ -3,7 +3,7 @@
     python -m agile3d_cli.prior.flat --out runs/flat --minutes 2.5 --device cuda
 
 With ``--heads`` the pictures are exact ones, those that ``mini`` was trained on (``prior/subjects.py``).
-Makes ``flat.safetensors``, ``flat_encoder.safetensors`` and ``sheet.png``; run again to go on from the state it left.
+Makes ``flat.safetensors``, which is shipped as it is, and ``sheet.png``; run again to go on from the state it left.
 Source: AgileGAN (Song et al., SIGGRAPH 2021), sections 3 and 4, whose prior is learnt from photos; here the pictures
 are drawn by the base generator and the codes behind them are known.
 """
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--heads", type=Path, help="folder of synthetic heads to learn from instead of drawing pictures"
     )
-    parser.add_argument("--start", type=Path, help="folder of an earlier result that a new training begins with")
+    parser.add_argument("--start", type=Path, help="file of an earlier result that a new training begins with")
     parser.add_argument("--stage", choices=STAGES[1:], default=STAGES[1], help="stage that --start begins with")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates")
     parser.add_argument("--draw-share", type=float, default=FlatConfig.draw_share)

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from agile3d_cli.heads.parameters import Z_DIM
+from agile3d_cli.models.flat import CAMERA_NUMBERS
 from agile3d_cli.models.flat_encoder import FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2Config
-
-CAMERA_NUMBERS = 2
-"""Numbers of a code that say where the camera stands: for its yaw and for its pitch."""
 
 FLAT = StyleGAN2Config(
     widths=(160, 160, 160, 144, 112, 64, 32), w_dim=Z_DIM + CAMERA_NUMBERS, mapping_layers=4

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from agile3d_cli.image import save_png
-from agile3d_cli.models.flat import mean_style
+from agile3d_cli.models.flat import CAMERA_NUMBERS, FILE, FlatPrior, mean_style, read_flat
 from agile3d_cli.models.flat_encoder import FlatEncoder, resized
 from agile3d_cli.models.layers import Linear, ModulatedConv
 from agile3d_cli.models.stylegan2 import Block, StyleGAN2
 from agile3d_cli.prior.flat import files as flat_files
-from agile3d_cli.prior.flat.config import CAMERA_NUMBERS, FlatConfig
+from agile3d_cli.prior.flat.config import FlatConfig
 from agile3d_cli.prior.flat.disturb import disturbed
 from agile3d_cli.prior.flat.losses import code_terms, picture_terms, place_weights, signal_to_noise
 from agile3d_cli.prior.flat.teacher import Pool, Teacher
@@ -76,11 +76,11 @@ class FlatTrainer:
         """Whether every stage has had its time."""
         return all(share >= 1 for share in self.progress.values())
 
-    def start_from(self, folder: Path, stage: str) -> None:
+    def start_from(self, path: Path, stage: str) -> None:
         """Takes over the networks of an earlier training, whose pictures may be smaller or larger, and begins with a
         later stage; what they lack stays new, but draws nothing yet."""
-        drawn, _ = flat_files.load_generator(folder / flat_files.GENERATOR)
-        known = drawn.state_dict()
+        prior = read_flat(path)
+        drawn, known = prior.generator, prior.generator.state_dict()
         with torch.no_grad():
             for block in list(self.student.blocks)[len(drawn.blocks) :]:
                 assert isinstance(block, Block)
@@ -95,7 +95,7 @@ class FlatTrainer:
             self.readout.weight.copy_(found[:, :-1] / self.readout.gain)
             self.readout.bias.copy_(found[:, -1])
             if sum(self.config.encoder.groups) == drawn.config.num_ws:
-                self.encoder.load_state_dict(flat_files.load_encoder(folder / flat_files.ENCODER).state_dict())
+                self.encoder.load_state_dict(prior.encoder.state_dict())
         self.progress |= dict.fromkeys(STAGES[: STAGES.index(stage)], 1.0)
         self.student_average, self.encoder_average = _frozen(self.student), _frozen(self.encoder)
 
@@ -269,9 +269,9 @@ class FlatTrainer:
         return torch.cat([torch.cat(list(row), 2) for row in rows], 1).cpu()
 
     def save(self) -> None:
-        """Writes both networks, the sheet, and the whole state."""
-        flat_files.save_generator(self.out / flat_files.GENERATOR, self.student_average, self.config)
-        flat_files.save_encoder(self.out / flat_files.ENCODER, self.encoder_average)
+        """Writes the model, the sheet, and the whole state."""
+        prior = FlatPrior(self.student_average, self.encoder_average)
+        flat_files.save_prior(self.out / FILE, prior, self.config, self.steps)
         tensors = {f"{k}.{n}": v for k, m in self._modules().items() for n, v in m.state_dict().items()}
         for stage, optimizer in self._optimizers().items():
             for index, state in optimizer.state_dict()["state"].items():

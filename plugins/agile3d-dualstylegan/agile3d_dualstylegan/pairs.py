@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agile3d_cli.models.flat import FlatPrior, mean_style
-from agile3d_cli.prior.flat.config import CAMERA_NUMBERS
+from agile3d_cli.models.flat import CAMERA_NUMBERS, FlatPrior, mean_style
 
 SHARPNESS = 10.0
 """How much more the nearest exemplars count: e^SHARPNESS times one at the mean squared distance of two exemplars."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agile3d_cli.models.flat import CAMERA_NUMBERS
 from agile3d_cli.models.perceptual import features
-from agile3d_cli.prior.flat.config import CAMERA_NUMBERS
 from agile3d_cli.stylizer import Progress
 from agile3d_dualstylegan.dial import dial
 from agile3d_dualstylegan.losses import differing
