@@ -2,7 +2,7 @@
 
     python plugins/agile3d-agilegan/tests/make_painted_prior.py
 
-About a minute on one core. A generator learns to draw the painted face that a code means, and an encoder to tell codes
+About three minutes on one core. A generator learns to draw the painted face that a code means, and an encoder to tell codes
 from pictures, so that what is told is drawn again.
 """
 
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.licenses import LicenseNote
-from agile3d_cli.models.flat import FlatPrior, architecture, tensors_of
+from agile3d_cli.models.flat import FlatPrior, architecture, mean_style, tensors_of
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from agile3d_cli.testing import paint_faces
 
 GENERATOR = StyleGAN2Config((16, 16, 16, 12, 8), w_dim=8, mapping_layers=1)
 ENCODER = FlatEncoderConfig(w_dim=8, groups=(5, 5), size=64, widths=(8, 16, 16, 16), last=8)
-STEPS, BATCH, RATE = 600, 8, 1e-2
+STEPS, BATCH, RATE = 1800, 8, 1e-2
 
 
 def painted(codes: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def main() -> None:
         pictures = painted(codes)
         mean, spread = encoder(pictures)
         both = torch.cat([codes[:, None].expand(-1, 2, -1), mean])
-        drawn = generator(generator.mapping(encoder.styles(both)))
+        drawn = generator(encoder.styles(mean_style(generator.mapping, both)))
         missed = (codes[:, None] - mean).square() * torch.exp(-spread)
         loss = 4 * F.mse_loss(drawn, pictures.repeat(2, 1, 1, 1)) + 0.02 * (spread + missed).mean()
         learner.zero_grad()
