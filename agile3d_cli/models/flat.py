@@ -48,12 +48,12 @@ class FlatPrior:
         styles: Tensor = self.generator.mapping(self.encoder.styles(codes))
         return styles
 
-    def mean_styles(self, codes: Tensor) -> Tensor:
-        """``styles`` of codes that leave something open, see ``mean_style``."""
-        return self.encoder.styles(mean_style(self.generator.mapping, codes))
+    def expected_styles(self, codes: Tensor) -> Tensor:
+        """``styles`` of codes that leave something open, see ``expected_style``."""
+        return self.encoder.styles(expected_style(self.generator.mapping, codes))
 
 
-def mean_style(mapping: nn.Module, codes: Tensor) -> Tensor:
+def expected_style(mapping: nn.Module, codes: Tensor) -> Tensor:
     """Styles of codes (..., w_dim), of which those shorter than usual stand for all that they leave open.
 
     The mapping looks at a code's direction alone, so the mean of what is possible, which is short, would be taken for a

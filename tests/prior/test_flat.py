@@ -17,7 +17,7 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.heads.parameters import Z_DIM
 from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.models.config import ChoicesConfig, DeformationConfig, FocusConfig, GeneratorConfig, TraitsConfig
-from agile3d_cli.models.flat import FILE, mean_style, read_flat
+from agile3d_cli.models.flat import FILE, expected_style, read_flat
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig, resized
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -313,7 +313,7 @@ def test_a_published_prior_comes_back(tmp_path: Path) -> None:
     _, images, _ = painted(3).take(slice(None))
     codes = prior.codes(images)
     assert codes.shape == (3, 2, 8) and prior.styles(codes).shape == (3, CONFIG.student.num_ws, 8)
-    drawn = prior.generator(prior.mean_styles(codes)).clamp(-1, 1)
+    drawn = prior.generator(prior.expected_styles(codes)).clamp(-1, 1)
     torch.testing.assert_close(drawn, made.redrawn(images), rtol=0, atol=2e-2)
     with pytest.raises(RefusedError, match="triplane-generator"):
         read_flat(Path(flat_teacher.__file__).parents[2] / "assets/mini.safetensors")
@@ -324,10 +324,13 @@ def test_a_short_code_stands_for_what_it_leaves_open() -> None:
     codes = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
     whole = codes / codes.square().mean(-1, keepdim=True).sqrt()
     with torch.no_grad():
-        torch.testing.assert_close(mean_style(mapping, whole), mapping(whole), rtol=1e-4, atol=1e-4)
-        nothing, usual = mean_style(mapping, torch.zeros(1, 8)), mapping(torch.randn(20_000, 8)).mean(0, keepdim=True)
+        torch.testing.assert_close(expected_style(mapping, whole), mapping(whole), rtol=1e-4, atol=1e-4)
+        nothing, usual = (
+            expected_style(mapping, torch.zeros(1, 8)),
+            mapping(torch.randn(20_000, 8)).mean(0, keepdim=True),
+        )
         # Measured: 0.12 of the styles' spread, for a mean over 32 draws.
         assert float((nothing - usual).norm()) < 0.4 * float(mapping(whole).std(0).norm())
-        turned = mean_style(mapping, 0.3 * whole) - nothing
+        turned = expected_style(mapping, 0.3 * whole) - nothing
         # Half of the way or less: the direction alone would be taken for certain.
         assert float(turned.norm()) < 0.7 * float((mapping(whole) - nothing).norm())

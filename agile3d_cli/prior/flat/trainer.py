@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from agile3d_cli.image import save_png
-from agile3d_cli.models.flat import CAMERA_NUMBERS, FILE, FlatPrior, mean_style, read_flat
+from agile3d_cli.models.flat import CAMERA_NUMBERS, FILE, FlatPrior, read_flat
 from agile3d_cli.models.flat_encoder import FlatEncoder, resized
 from agile3d_cli.models.layers import Linear, ModulatedConv
 from agile3d_cli.models.stylegan2 import Block, StyleGAN2
@@ -70,6 +70,11 @@ class FlatTrainer:
         self.drawer = _adam([(mapping, MAPPING_SHARE * config.mapping_gain * rate), (drawing, rate), (readout, rate)])
         self.teller = _adam([(list(self.encoder.parameters()), config.encoder_rate)])
         self.student_average, self.encoder_average = _frozen(self.student), _frozen(self.encoder)
+
+    @property
+    def prior(self) -> FlatPrior:
+        """The averaged networks."""
+        return FlatPrior(self.student_average, self.encoder_average)
 
     @property
     def done(self) -> bool:
@@ -247,12 +252,9 @@ class FlatTrainer:
     @torch.no_grad()
     def redrawn(self, images: Tensor) -> Tensor:
         """Pictures (N, 3, S, S), told and drawn again by the averaged networks."""
-        parts = []
-        for part in images.split(AT_ONCE):
-            mean, _ = self.encoder_average(part)
-            styles = mean_style(self.student_average.mapping, mean.float())
-            parts.append(self.student_average(self.encoder_average.styles(styles)))
-        return torch.cat(parts).clamp(-1, 1)
+        prior = self.prior
+        told = [prior.generator(prior.expected_styles(prior.codes(part))) for part in images.split(AT_ONCE)]
+        return torch.cat(told).clamp(-1, 1)
 
     def _measured(self) -> str:
         """Figures of the pictures held out."""
@@ -270,8 +272,7 @@ class FlatTrainer:
 
     def save(self) -> None:
         """Writes the model, the sheet, and the whole state."""
-        prior = FlatPrior(self.student_average, self.encoder_average)
-        flat_files.save_prior(self.out / FILE, prior, self.config, self.steps)
+        flat_files.save_prior(self.out / FILE, self.prior, self.config, self.steps)
         tensors = {f"{k}.{n}": v for k, m in self._modules().items() for n, v in m.state_dict().items()}
         for stage, optimizer in self._optimizers().items():
             for index, state in optimizer.state_dict()["state"].items():

@@ -61,7 +61,7 @@ def refined(prior: FlatPrior, images: Tensor, codes: Codes, steps: int) -> Codes
     mean = codes.mean.clone().requires_grad_(True)
     learner = torch.optim.Adam([mean], lr=RATE, betas=(0.9, 0.9))
     for _ in range(steps):
-        drawn = prior.generator(prior.mean_styles(mean))
+        drawn = prior.generator(prior.expected_styles(mean))
         found = unit_features(_grown(drawn))
         feature = torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in zip(found, aims, strict=True)]).sum(0)
         layout = (resized(drawn, SMALL) - resized(wanted, SMALL)).abs().mean((1, 2, 3))

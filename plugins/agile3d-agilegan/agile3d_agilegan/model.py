@@ -66,7 +66,7 @@ class Painter:
         sure = trust(float(layout_error(style.prior, image, code)), style.error)
         if not sure:
             return in_palette(image, style.palette)
-        seen = image if isinstance(self.drawing, Official) else style.prior.mean_styles(code)
+        seen = image if isinstance(self.drawing, Official) else style.prior.expected_styles(code)
         drawn = at_size(self.drawing(seen, self.branch(code)).clamp(-1, 1), image.shape[-1])
         return drawn if sure == 1 else torch.lerp(in_palette(image, style.palette), drawn, sure)
 

@@ -42,7 +42,7 @@ class StyleScore:
     def __init__(self, prior: FlatPrior, exemplars: Tensor, faces: Tensor, division: Division):
         """``exemplars`` (M, 3, S, S); ``faces``: codes (K, groups, w_dim) of realistic faces."""
         chosen = faces[:FACES]
-        self.styles, self.sides = prior.mean_styles(chosen), division.branch_of(chosen)
+        self.styles, self.sides = prior.expected_styles(chosen), division.branch_of(chosen)
         self.wanted = style_features(torch.cat([exemplars, exemplars.flip(3)]))
         with torch.no_grad():
             self.before = resized(prior.generator(self.styles), SMALL)

@@ -122,7 +122,7 @@ class Transfer:
         """Whether pictures of half the size show what whole ones show: the prior may have learnt them or not."""
         codes = self.material.pool[:AT_ONCE]
         size = self.prior.generator.config.size // 2
-        half = resized(self.prior.generator(self.prior.mean_styles(codes), size=size), SMALL)
+        half = resized(self.prior.generator(self.prior.expected_styles(codes), size=size), SMALL)
         return float((half - self.layouts[:AT_ONCE]).abs().mean()) < TELLING
 
     def _learning(self) -> list[torch.nn.Parameter]:
@@ -149,7 +149,7 @@ class Transfer:
         own = self._some(material.sides, None if half else branch, c.shown)
         others = self._some(material.pool_sides, None if half else branch, c.drawn)
         codes = torch.cat([material.codes.of(own).drawn(self.rng, c.jitter), material.pool[others]])
-        pictures = self.drawing(self.prior.mean_styles(codes), branch, half)
+        pictures = self.drawing(self.prior.expected_styles(codes), branch, half)
         again, new = pictures[: len(own)], pictures[len(own) :]
         wanted = resized(material.exemplars[own], pictures.shape[-1])
         critic, augmentation = self.critics[branch], self.augmentations[branch]
@@ -232,4 +232,4 @@ def _redrawing(again: Tensor, wanted: Tensor, corner: tuple[int, int] | None) ->
 @torch.no_grad()
 def _layouts(prior: FlatPrior, codes: Tensor) -> Tensor:
     """Layouts (N, 3, SMALL, SMALL) of what the unstylized generator draws at codes."""
-    return torch.cat([resized(prior.generator(prior.mean_styles(part)), SMALL) for part in codes.split(AT_ONCE)])
+    return torch.cat([resized(prior.generator(prior.expected_styles(part)), SMALL) for part in codes.split(AT_ONCE)])

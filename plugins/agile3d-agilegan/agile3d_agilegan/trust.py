@@ -21,7 +21,7 @@ LEAST_ERROR = 0.1
 @torch.no_grad()
 def layout_error(prior: FlatPrior, images: Tensor, codes: Tensor) -> Tensor:
     """(N,) mean colour error of layouts between pictures and what the prior draws at codes (N, groups, w_dim)."""
-    drawn = prior.generator(prior.mean_styles(codes))
+    drawn = prior.generator(prior.expected_styles(codes))
     return (resized(drawn, SMALL) - resized(images, SMALL)).abs().mean((1, 2, 3))
 
 

@@ -2,8 +2,8 @@
 
     python plugins/agile3d-agilegan/tests/make_painted_prior.py
 
-About three minutes on one core. A generator learns to draw the painted face that a code means, and an encoder to tell codes
-from pictures, so that what is told is drawn again.
+About three minutes on one core. A generator learns to draw the painted face that a code means, and an encoder to tell
+codes from pictures, so that what is told is drawn again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agile3d_cli.bundle import Model, write_model
 from agile3d_cli.licenses import LicenseNote
-from agile3d_cli.models.flat import FlatPrior, architecture, mean_style, tensors_of
+from agile3d_cli.models.flat import FlatPrior, architecture, expected_style, tensors_of
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from agile3d_cli.testing import paint_faces
@@ -45,7 +45,7 @@ def main() -> None:
         pictures = painted(codes)
         mean, spread = encoder(pictures)
         both = torch.cat([codes[:, None].expand(-1, 2, -1), mean])
-        drawn = generator(encoder.styles(mean_style(generator.mapping, both)))
+        drawn = generator(encoder.styles(expected_style(generator.mapping, both)))
         missed = (codes[:, None] - mean).square() * torch.exp(-spread)
         loss = 4 * F.mse_loss(drawn, pictures.repeat(2, 1, 1, 1)) + 0.02 * (spread + missed).mean()
         learner.zero_grad()

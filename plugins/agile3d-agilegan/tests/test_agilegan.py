@@ -52,7 +52,7 @@ def with_settings(stylizer: AgileganStylizer, **settings: float) -> AgileganStyl
 def test_dials_at_nothing_draw_what_the_prior_draws(fitted: AgileganStylizer, faces: Tensor) -> None:
     none = with_settings(fitted, coarse=0, middle=0, fine=0).stylize(faces)
     prior: FlatPrior = fitted.style.prior
-    plain = prior.generator(prior.mean_styles(prior.codes(faces))).clamp(-1, 1)
+    plain = prior.generator(prior.expected_styles(prior.codes(faces))).clamp(-1, 1)
     # Drawn at 128 pixels by the blur of the skip path, and brought back to 64 by areas.
     assert float((none - plain).abs().mean()) < 0.02
     half, full = with_settings(fitted, coarse=0.5, middle=0.5, fine=0.5).stylize(faces), fitted.stylize(faces)

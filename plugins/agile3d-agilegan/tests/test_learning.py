@@ -44,7 +44,7 @@ def test_the_tiny_prior_knows_painted_faces(prior: FlatPrior) -> None:
     """Else the other tests would say little."""
     pictures = PaintedFaces().sample(6, torch.Generator().manual_seed(5)).images
     with torch.no_grad():
-        drawn = prior.generator(prior.mean_styles(prior.codes(pictures)))
+        drawn = prior.generator(prior.expected_styles(prior.codes(pictures)))
     assert float((drawn - pictures).abs().mean()) < 0.12
 
 
@@ -55,7 +55,7 @@ def test_refined_codes_redraw_better_and_stay_near(prior: FlatPrior) -> None:
 
     def missed(found: Codes) -> float:
         with torch.no_grad():
-            drawn = prior.generator(prior.mean_styles(found.mean))
+            drawn = prior.generator(prior.expected_styles(found.mean))
             return float(perceptual_distance(drawn, pictures).mean() * 0.15 + (drawn - pictures).abs().mean())
 
     assert missed(better) < missed(codes)
@@ -104,7 +104,7 @@ def test_what_does_not_divide_has_one_branch(settings: dict[str, object]) -> Non
 
 def test_the_network_starts_as_the_prior_doubled(prior: FlatPrior) -> None:
     drawing = started_from(prior.generator, 2, seed=0).eval()
-    ws = prior.mean_styles(normal(2, 2, 8))
+    ws = prior.expected_styles(normal(2, 2, 8))
     with torch.no_grad():
         wanted = prior.generator(ws)
         for branch in (0, 1):
@@ -118,7 +118,7 @@ def test_before_the_first_step_nothing_has_moved(prior: FlatPrior) -> None:
     assert float(transfer._departed(0, half=False).detach()) == 0
     rows = torch.tensor([1, 4])
     with torch.no_grad():
-        pictures = prior.generator(prior.mean_styles(transfer.material.pool[rows]))
+        pictures = prior.generator(prior.expected_styles(transfer.material.pool[rows]))
         assert float(transfer._layout(pictures, rows)) < 1e-6
         # The same change to every face is style and costs nothing once the mean follows; another one for each does.
         for _ in range(80):
@@ -142,7 +142,7 @@ def test_branches_part_after_the_first_half_and_share_head_and_tail(prior: FlatP
 
 def test_exemplars_are_redrawn_better_than_before(prior: FlatPrior) -> None:
     transfer = made(prior, [0, 0, 0], replace(FEW, steps=40, measure_every=40))
-    styles, wanted = prior.mean_styles(transfer.material.codes.mean), transfer.material.exemplars
+    styles, wanted = prior.expected_styles(transfer.material.codes.mean), transfer.material.exemplars
     with torch.no_grad():
         before = float(perceptual_distance(transfer.drawing(styles, 0), wanted).mean())
     learnt = transfer.run(lambda share: None).drawing
@@ -165,7 +165,7 @@ def test_a_nearer_style_scores_better(prior: FlatPrior) -> None:
     codes, light = normal(6, 2, 8), torch.tensor([-0.4, 0.0, 0.4])
     drawing = started_from(prior.generator, 1, seed=0).eval()
     with torch.no_grad():
-        lit = upsample(prior.generator(prior.mean_styles(codes[:3]))) + light[:, None, None]
+        lit = upsample(prior.generator(prior.expected_styles(codes[:3]))) + light[:, None, None]
         score = StyleScore(prior, lit.clamp(-1, 1), codes[3:], Division(0, 0.0, 1))
         plain = score.of(drawing)
         drawing.finish.output.bias.copy_(light.repeat_interleave(4))

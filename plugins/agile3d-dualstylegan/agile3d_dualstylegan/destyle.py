@@ -52,7 +52,7 @@ def destylize(prior: FlatPrior, exemplars: Tensor, steps: int, progress: Progres
     adam = torch.optim.Adam([codes], RATE, (0.9, 0.99))
     for step in range(steps):
         progress("looking for the faces behind the exemplars", step / steps)
-        drawn = generator(prior.mean_styles(codes), size=size)
+        drawn = generator(prior.expected_styles(codes), size=size)
         # Sums over exemplars: none waits for the others.
         loss = COLOUR_WEIGHT * (drawn - wanted).abs().mean((1, 2, 3)).sum()
         loss = loss + FEATURES_WEIGHT * differing(features(drawn), aims).sum()
@@ -62,5 +62,5 @@ def destylize(prior: FlatPrior, exemplars: Tensor, steps: int, progress: Progres
         loss.backward()
         adam.step()
     with torch.no_grad():
-        faces = generator(prior.mean_styles(codes)).clamp(-1, 1)
+        faces = generator(prior.expected_styles(codes)).clamp(-1, 1)
         return Destylized(encoder.styles(codes.detach()), faces, intrinsic(prior, faces))

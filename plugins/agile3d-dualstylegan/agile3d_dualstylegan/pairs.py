@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agile3d_cli.models.flat import CAMERA_NUMBERS, FlatPrior, mean_style
+from agile3d_cli.models.flat import CAMERA_NUMBERS, FlatPrior, expected_style
 
 SHARPNESS = 10.0
 """How much more the nearest exemplars count: e^SHARPNESS times one at the mean squared distance of two exemplars."""
@@ -59,6 +59,6 @@ def extrinsic(mapping: nn.Module, exemplars: Tensor, shares: Tensor, faces: Tens
     for face, share in zip(faces, shares, strict=True):
         asked = share.nonzero()[:, 0]
         camera = face[None, :, -CAMERA_NUMBERS:].expand(len(asked), -1, -1)
-        styles = mean_style(mapping, torch.cat([exemplars[asked, :, :-CAMERA_NUMBERS], camera], 2))
+        styles = expected_style(mapping, torch.cat([exemplars[asked, :, :-CAMERA_NUMBERS], camera], 2))
         rows.append(torch.einsum("e,elw->lw", share[asked], styles))
     return torch.stack(rows) if rows else exemplars.new_zeros(0, *exemplars.shape[1:])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.errors import ConfigError
-from agile3d_cli.models.flat import mean_style
+from agile3d_cli.models.flat import expected_style
 from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_dualstylegan.config import DualstyleganConfig
 from agile3d_dualstylegan.enlarge import brought_to
@@ -95,7 +95,7 @@ class DualstyleganStylizer:
         assert self._network is not None
         codes, mapping = intrinsic(style.prior, image), style.prior.generator.mapping
         known, shares = self._asked(style, codes)
-        drawn: Tensor = self._network(mean_style(mapping, codes), extrinsic(mapping, known, shares, codes), weights)
+        drawn: Tensor = self._network(expected_style(mapping, codes), extrinsic(mapping, known, shares, codes), weights)
         return drawn
 
     def _asked(self, style: LearntStyle, codes: Tensor) -> tuple[Tensor, Tensor]:

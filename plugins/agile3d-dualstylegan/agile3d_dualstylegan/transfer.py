@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agile3d_cli.models.augmentation import AdaptiveAugmentation
 from agile3d_cli.models.critic import Critic, certainty, critic_loss, drawing_loss
-from agile3d_cli.models.flat import FlatPrior, mean_style
+from agile3d_cli.models.flat import FlatPrior, expected_style
 from agile3d_cli.models.flat_encoder import resized
 from agile3d_cli.models.perceptual import features, style_features
 from agile3d_cli.scores import style_distance
@@ -168,7 +168,7 @@ def _drawn(network: DualStyleGAN, pairs: Destylized, codes: Tensor, shares: Tens
     """Faces (N, num_ws, w_dim) with a full dial and with shares (N, E) of the exemplars."""
     mapping = network.generator.mapping
     taken = extrinsic(mapping, pairs.extrinsic, shares, codes)
-    return drawn_until(network, mean_style(mapping, codes), taken, dial(1.0, 1.0, network.config.num_ws), size)
+    return drawn_until(network, expected_style(mapping, codes), taken, dial(1.0, 1.0, network.config.num_ws), size)
 
 
 def _draw(

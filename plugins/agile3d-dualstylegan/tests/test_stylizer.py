@@ -59,7 +59,7 @@ def test_a_dial_of_zeros_is_the_plain_prior(
 ) -> None:
     prior = style.prior
     with torch.no_grad():
-        plain = torch.cat([prior.generator(prior.mean_styles(prior.codes(face[None]))) for face in faces])
+        plain = torch.cat([prior.generator(prior.expected_styles(prior.codes(face[None]))) for face in faces])
     drawn = DualstyleganStylizer(replace(config, structure=0, color=0), style).stylize(faces)
     # Styles are means over chance, taken for each layer here and for each group of layers there. Measured: 1e-6.
     torch.testing.assert_close(drawn, plain.clamp(-1, 1), rtol=0, atol=1e-4)
