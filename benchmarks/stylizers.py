@@ -1,12 +1,17 @@
 """Stylizers compared on the same exemplars and faces: how near, how faithful, how varied, how quick?
 
-    python -m benchmarks.stylizers [--exemplars FOLDER ...] [--photos FOLDER] [--stylizer NAME ...] [--count 24]
+    python -m benchmarks.stylizers [--exemplars FOLDER ...] [--held-out FOLDER] [--photos FOLDER] [--stylizer NAME ...]
+        [--count 24]
 
-Each folder is split into exemplars that the installed stylizers are fitted to, and exemplars that are held out. They
-then redraw heads of the base generator, and photos where a folder is given. Two rows are no stylizers: ``unstylized``
-leaves the faces alone, ``colour transfer`` moves their colours only. For each row:
+The installed stylizers are fitted to exemplars, and judged by pictures of the style that are held out: those of a
+folder of their own, where there is one, else some of the exemplars. They redraw heads of the base generator, and photos
+where a folder is given. Two rows are no stylizers: ``unstylized`` leaves the faces alone, ``colour transfer`` moves
+their colours only. For each row:
 
-- ``style_distance``: KID of Lite0 features to the held-out exemplars with its 95 % interval, in the head's region.
+- ``style_distance``: KID of Lite0 features to the held-out exemplars with its 95 % interval, in the head's region
+  (``models.contrast``), so that backgrounds and shoulders, which exemplars often lack, count for nothing.
+- ``nearer_than``: by how much it is smaller than that of each row that is no stylizer, with the 95 % interval of that
+  difference (the same heads and held-out exemplars are resampled on both sides). Clear where the interval is above 0.
 - ``landmark_drift_px``: how far the face mesh moves, pixels at 256, mean over faces; ``head_shift_px``: how far its
   middle moves. The style's own proportions count as drift, a moved head as both.
 - ``identity_rank``: how often a redrawn face finds its own face first among all faces; a face not found finds nobody.
@@ -39,20 +44,22 @@ from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.contrast import head_region
 from agile3d_cli.models.identity import embed_faces
 from agile3d_cli.models.perceptual import style_features
 from agile3d_cli.plugins import FoundStylizer, find_stylizers
-from agile3d_cli.scores import identity_rank, style_distance
+from agile3d_cli.scores import identity_rank, style_distance, style_gain
 from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.stylizer import FaceBatch, FaceSampler, Stylizer
+from benchmarks.heldout import held_out
 
 SIZE = 256
-ASSETS = Path(__file__).parents[1] / "../shared/assets"
-SETS = (ASSETS / "style-fluent3d/exemplars24", ASSETS / "style-toon-head")
-"""Exemplars where they lie beside the repository."""
-MIDDLE, RADII = (0.5, 0.5), (0.38, 0.46)
-"""The head's region in the portrait framing, u and v: an ellipse, so that backgrounds count for nothing."""
+ASSETS = (Path(__file__).parents[1] / "../shared/assets").resolve()
+SETS = {ASSETS / "style-fluent3d/exemplars24": ASSETS / "style-fluent3d/heads", ASSETS / "style-toon-head": None}
+"""Exemplars where they lie beside the repository, and the folder of further pictures of the same style."""
+BASELINES = ("unstylized", "colour transfer")
+"""Rows that are no stylizers."""
 OTHER_FACES = 1_000_003
 """Added to the seed: the faces that are redrawn are not those of the fit."""
 REAL = 32
@@ -108,6 +115,10 @@ class Faces:
 class Wanted:
     """Features of the style."""
 
+    fitted: list[Tensor]
+    """Exemplars to fit to, each (3, S, S)."""
+    shown: Tensor
+    """The same at one size, (N, 3, SIZE, SIZE)."""
     held_out: Tensor
     """(M, D)."""
     spread: float
@@ -126,9 +137,9 @@ def look_at(images: Tensor) -> Faces:
     return Faces(images, points, codes)
 
 
-def measure(drawn: Tensor, faces: Faces, wanted: Wanted) -> dict[str, Any]:
-    """Scores of redrawn faces (N, 3, SIZE, SIZE)."""
-    features, seen = _features(drawn), look_at(drawn)
+def measure(drawn: Tensor, features: Tensor, faces: Faces, wanted: Wanted) -> dict[str, Any]:
+    """Scores of redrawn faces (N, 3, SIZE, SIZE) with their style features (N, D)."""
+    seen = look_at(drawn)
     moved = [b - a for a, b in zip(faces.points, seen.points, strict=True) if a is not None and b is not None]
     return {
         "style_distance": _rounded(asdict(style_distance(features, wanted.held_out))),
@@ -138,6 +149,10 @@ def measure(drawn: Tensor, faces: Faces, wanted: Wanted) -> dict[str, Any]:
         "identity_rank": _rank(seen, faces),
         "diversity": round(float(torch.pdist(features).mean()) / wanted.spread, 4),
     }
+
+
+def _gain(before: Tensor, after: Tensor, wanted: Wanted) -> dict[str, float]:
+    return _rounded(asdict(style_gain(before, after, wanted.held_out)))
 
 
 def _rank(seen: Faces, faces: Faces) -> dict[str, float] | None:
@@ -154,38 +169,52 @@ def _rank(seen: Faces, faces: Faces) -> dict[str, float] | None:
     return _rounded({"top1": share * rank.top1, "top5": share * rank.top5, "gallery": rank.gallery})
 
 
-def compare(
-    exemplars: ExemplarSet, fitted: int, chosen: Sequence[FoundStylizer], groups: dict[str, Faces],
-    sampler: RememberedFaces, seed: int,
-) -> tuple[dict[str, Any], np.ndarray]:  # fmt: skip
-    """Every row on one set of exemplars: the scores, and the sheet."""
-    numbers = np.linspace(0, len(exemplars.exemplars) - 1, fitted).round().astype(int).tolist()
-    shown, held_out = [exemplars.images[k] for k in numbers], set(range(len(exemplars.exemplars))) - set(numbers)
+def split(exemplars: ExemplarSet, fitted: int, further: ExemplarSet | None) -> Wanted:
+    """All exemplars and the further pictures; without any, ``fitted`` of the exemplars and the others."""
     batch = as_batch(exemplars, SIZE)
     features = _features(batch)
-    wanted = Wanted(features[sorted(held_out)], float(torch.pdist(features).mean()))
+    if further is not None:
+        held_out = _features(as_batch(further, SIZE))
+        return Wanted(exemplars.images, batch, held_out, float(torch.pdist(features).mean()))
+    numbers = np.linspace(0, len(batch) - 1, fitted).round().astype(int).tolist()
+    others = sorted(set(range(len(batch))) - set(numbers))
+    images = [exemplars.images[k] for k in numbers]
+    return Wanted(images, batch[numbers], features[others], float(torch.pdist(features).mean()))
+
+
+def compare(
+    wanted: Wanted, chosen: Sequence[FoundStylizer], groups: dict[str, Faces], sampler: RememberedFaces, seed: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Every row on one set of exemplars: the scores, and the sheet."""
     real = sampler.sample(REAL, torch.Generator().manual_seed(seed)).images
+    makers: dict[str, Stylizer | ColourTransfer | None] = {
+        "unstylized": None, "colour transfer": ColourTransfer(real, wanted.shown)
+    }  # fmt: skip
     rows: dict[str, Any] = {}
-    columns = {"exemplars": batch[numbers], "unstylized": _together(groups)}
-    rows["unstylized"] = {name: measure(faces.images, faces, wanted) for name, faces in groups.items()}
-    makers: dict[str, Stylizer | ColourTransfer] = {"colour transfer": ColourTransfer(real, batch[numbers])}
     for found in chosen:
-        facts: dict[str, Any] = {"package": found.package, "version": found.version}
+        rows[found.name] = {"package": found.package, "version": found.version}
         try:
-            stylizer, seconds = _fit(found, shown, sampler, seed)
+            makers[found.name], seconds = _fit(found, wanted.fitted, sampler, seed)
         except Agile3dError as error:
-            rows[found.name] = facts | {"error": str(error)}
+            rows[found.name] |= {"error": str(error)}
             continue
-        rows[found.name] = facts | {"seconds_fitting": seconds}
-        makers[found.name] = stylizer
+        rows[found.name] |= {"seconds_fitting": seconds}
+    columns, features = {"exemplars": wanted.shown}, {}
     for name, maker in makers.items():
         started = time.perf_counter()
-        drawn = {group: maker.stylize(faces.images) for group, faces in groups.items()}
+        drawn = {group: maker.stylize(faces.images) if maker else faces.images for group, faces in groups.items()}
         columns[name] = _together(drawn)
         seconds = (time.perf_counter() - started) / len(columns[name])
-        scores = {group: measure(drawn[group], faces, wanted) for group, faces in groups.items()}
-        rows[name] = rows.get(name, {}) | {"seconds_per_picture": round(seconds, 3)} | scores
-    return {"fitted": len(shown), "held_out": len(held_out), "notes": exemplars.notes, "rows": rows}, sheet(columns)
+        features[name] = {group: _features(images) for group, images in drawn.items()}
+        row: dict[str, Any] = rows.get(name, {}) | ({"seconds_per_picture": round(seconds, 3)} if maker else {})
+        for group, faces in groups.items():
+            row[group] = measure(drawn[group], features[name][group], faces, wanted)
+            if name not in BASELINES:
+                row[group]["nearer_than"] = {
+                    other: _gain(features[other][group], features[name][group], wanted) for other in BASELINES
+                }
+        rows[name] = row
+    return {"fitted": len(wanted.fitted), "held_out": len(wanted.held_out), "rows": rows}, sheet(columns)
 
 
 def sheet(columns: dict[str, Tensor]) -> np.ndarray:
@@ -221,22 +250,14 @@ def _photos(folder: Path, base: BaseModel, count: int) -> Tensor:
     return torch.stack([load_face(paths[k], config)[0].image for k in chosen])
 
 
-def _region() -> Tensor:
-    """(1, 1, SIZE, SIZE): 1 in the head's region."""
-    line = (torch.arange(SIZE) + 0.5) / SIZE
-    v, u = torch.meshgrid(line, line, indexing="ij")
-    away = ((u - MIDDLE[0]) / RADII[0]).square() + ((v - MIDDLE[1]) / RADII[1]).square()
-    return (away < 1).float()[None, None]
-
-
 def _features(images: Tensor) -> Tensor:
-    region = _region()
+    region = head_region(SIZE, SIZE)
     return torch.cat([style_features(image[None], region) for image in images])
 
 
 def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (3, 1, 1) of pictures (N, 3, SIZE, SIZE) in the head's region."""
-    pixels = images.movedim(1, 0)[:, :, _region()[0, 0] > 0].flatten(1)
+    pixels = images.movedim(1, 0)[:, :, head_region(SIZE, SIZE)[0, 0] > 0].flatten(1)
     return pixels.mean(1)[:, None, None], pixels.std(1).clamp(min=1e-3)[:, None, None]
 
 
@@ -255,7 +276,8 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exemplars", type=Path, nargs="+", help="folders of exemplars, one style each")
-    parser.add_argument("--fitted", type=int, default=16, help="exemplars to fit to; the others are held out")
+    parser.add_argument("--held-out", type=Path, help="folder of further pictures of the one style of --exemplars")
+    parser.add_argument("--fitted", type=int, default=16, help="exemplars to fit to where no folder is held out")
     parser.add_argument("--photos", type=Path, help="folder of photos to redraw too")
     parser.add_argument("--count", type=int, default=24, help="heads, and photos at most")
     parser.add_argument("--stylizer", nargs="+", help="only these")
@@ -264,14 +286,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("reports"))
     args = parser.parse_args(arguments)
-    folders = args.exemplars or [folder for folder in SETS if folder.is_dir()]
+    if args.held_out and len(args.exemplars or ()) != 1:
+        parser.error("--held-out is for one folder of --exemplars")
+    folders = {
+        folder: args.held_out or SETS.get(folder.resolve()) for folder in args.exemplars or SETS if folder.is_dir()
+    }
     if not folders:
         parser.error("no exemplars lie beside the repository; name folders with --exemplars")
     base = load_base(args.base)
-    exemplars = {"-".join(folder.resolve().parts[-2:]): read_exemplars(folder, base.framing) for folder in folders}
-    for name, pictures in exemplars.items():
-        if not 1 <= args.fitted <= len(pictures.exemplars) - 2:
-            parser.error(f"{name} has {len(pictures.exemplars)} usable pictures; --fitted must leave two of them")
+    sets: dict[str, tuple[ExemplarSet, ExemplarSet | None]] = {}
+    for folder, others in folders.items():
+        pictures = read_exemplars(folder, base.framing)
+        if others is None and not 1 <= args.fitted <= len(pictures.exemplars) - 2:
+            parser.error(f"{folder} has {len(pictures.exemplars)} usable pictures; --fitted must leave two of them")
+        further = held_out(others, pictures, base.framing) if others else None
+        sets["-".join(folder.resolve().parts[-2:])] = pictures, further
     torch.set_num_threads(args.threads)
     chosen = [found for found in find_stylizers() if args.stylizer is None or found.name in args.stylizer]
     sampler = RememberedFaces(GeneratorFaces(base, SIZE))
@@ -279,13 +308,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     groups = {"heads": look_at(heads)}
     if args.photos:
         groups["photos"] = look_at(_photos(args.photos, base, args.count))
-    sets: dict[str, Any] = {}
-    for name, pictures in exemplars.items():
+    compared: dict[str, Any] = {}
+    for name, (pictures, further) in sets.items():
         sys.stderr.write(f"{name}\n")
-        facts, page = compare(pictures, args.fitted, chosen, groups, sampler, args.seed)
-        sets[name] = facts | {"sheet": str(save_png(args.out / f"stylizers-{name}.png", page))}
+        facts, page = compare(split(pictures, args.fitted, further), chosen, groups, sampler, args.seed)
+        facts |= {"notes": pictures.notes, "sheet": str(save_png(args.out / f"stylizers-{name}.png", page))}
+        compared[name] = facts
     counts = {group: len(faces.images) for group, faces in groups.items()}
-    result = {"base": args.base, "faces": counts, "seed": args.seed, "threads": args.threads, "sets": sets}
+    result = {"base": args.base, "faces": counts, "seed": args.seed, "threads": args.threads, "sets": compared}
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 

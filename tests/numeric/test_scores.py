@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agile3d_cli.camera import portrait_label, rays
 from agile3d_cli.scores import (
+    Interval,
     Scores,
     identity,
     identity_rank,
@@ -18,6 +19,7 @@ from agile3d_cli.scores import (
     relief,
     sharpness,
     style_distance,
+    style_gain,
     view_consistency,
     view_identity,
 )
@@ -111,6 +113,25 @@ def test_style_distance_is_zero_for_one_distribution_and_grows() -> None:
     ]
     assert 0 < distances[0].value < distances[1].value and distances[1].low > same.high
     assert style_distance(draw[:60], draw[60:]) == same
+
+
+def test_style_gain_is_the_difference_of_two_distances_and_its_interval_is_that_of_pairs() -> None:
+    random = torch.Generator().manual_seed(0)
+    draw = torch.nn.functional.normalize(torch.randn(90, 20, generator=random), dim=1)
+    exemplars, heads = draw[:30], draw[30:]
+    shift = torch.zeros(20)
+    shift[0] = 1.0
+    before = torch.nn.functional.normalize(heads + shift, dim=1)
+    after = torch.nn.functional.normalize(heads + 0.8 * shift, dim=1)
+    gain = style_gain(before, after, exemplars)
+    one, two = style_distance(before, exemplars), style_distance(after, exemplars)
+    assert gain.value == pytest.approx(one.value - two.value)
+    # Apart, the two intervals overlap; what they share does not hide the gain.
+    assert one.low < two.high and gain.low > 0
+    assert style_gain(before, before, exemplars) == Interval(0.0, 0.0, 0.0)
+    assert style_gain(after, before, exemplars).high < 0
+    with pytest.raises(ValueError, match="same heads"):
+        style_gain(before, after[1:], exemplars)
 
 
 def test_what_was_not_measured_is_none() -> None:

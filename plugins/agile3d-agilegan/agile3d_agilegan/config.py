@@ -51,6 +51,8 @@ class AgileganConfig:
     """Of redrawing exemplars at their own codes."""
     critic_weight: float = 0.3
     """Of what the critic misses."""
+    crowd_weight: float = 0.5
+    """Of how far drawn pictures are, as a crowd, from the exemplars."""
     layout_weight: float = 3.0
     """Of keeping what tells one head from another at low frequencies: place, pose, tones."""
     near_weight: float = 0.05
@@ -71,7 +73,8 @@ class AgileganConfig:
             ("coarse", 0, 1.5), ("middle", 0, 1.5), ("fine", 0, 1.5), ("branch", -1, 1), ("apart", 0, 10),
             ("fewest", 1, 1000), ("steps", 1, 100_000), ("half_share", 0, 1), ("shown", 1, 64), ("drawn", 1, 64),
             ("faces", 2, 10_000), ("pool", 4, 100_000), ("refine", 0, 1000), ("jitter", 0, 2), ("rate", 1e-6, 1),
-            ("redraw_weight", 0, 100), ("critic_weight", 0, 100), ("layout_weight", 0, 100), ("near_weight", 0, 100),
+            ("redraw_weight", 0, 100), ("critic_weight", 0, 100), ("crowd_weight", 0, 100),
+            ("layout_weight", 0, 100), ("near_weight", 0, 100),
             ("measure_every", 1, 100_000), ("patience", 1, 1000),
         ):  # fmt: skip
             value = getattr(self, name)

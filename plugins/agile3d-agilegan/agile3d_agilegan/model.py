@@ -15,6 +15,7 @@ from agile3d_agilegan.drawing import Drawing, dialled
 from agile3d_agilegan.official import Official
 from agile3d_agilegan.score import Score
 from agile3d_agilegan.trust import in_palette, layout_error, trust
+from agile3d_cli.models.contrast import Contrast
 from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.models.flat_encoder import resized
 
@@ -28,6 +29,8 @@ class LearntStyle:
     prior: FlatPrior
     drawing: Drawing | Official
     """Learnt from exemplars, or published."""
+    contrast: Contrast | None
+    """Brings what was learnt to the exemplars' colours and contrasts; None for a published style."""
     division: Division
     palette: Tensor
     """(2, 3) mean and deviation of the exemplars' channels."""
@@ -41,9 +44,8 @@ class LearntStyle:
     def rounded(self) -> LearntStyle:
         """As it comes back from its file."""
         prior = FlatPrior(_rounded(self.prior.generator), _rounded(self.prior.encoder))
-        return LearntStyle(
-            prior, _rounded(self.drawing), self.division, self.palette.float(), self.error, self.score, self.steps
-        )
+        drawing, palette = _rounded(self.drawing), self.palette.float()
+        return LearntStyle(prior, drawing, self.contrast, self.division, palette, self.error, self.score, self.steps)
 
 
 class Painter:
@@ -67,7 +69,10 @@ class Painter:
         if not sure:
             return in_palette(image, style.palette)
         seen = image if isinstance(self.drawing, Official) else style.prior.expected_styles(code)
-        drawn = at_size(self.drawing(seen, self.branch(code)).clamp(-1, 1), image.shape[-1])
+        drawn = self.drawing(seen, self.branch(code)).clamp(-1, 1)
+        if style.contrast:
+            drawn = style.contrast(drawn, min(self.config.fine, 1.0))
+        drawn = at_size(drawn, image.shape[-1])
         return drawn if sure == 1 else torch.lerp(in_palette(image, style.palette), drawn, sure)
 
     def branch(self, code: Tensor) -> int:

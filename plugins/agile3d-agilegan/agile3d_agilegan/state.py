@@ -21,6 +21,7 @@ from agile3d_agilegan.network import BranchedGenerator
 from agile3d_agilegan.official import Official
 from agile3d_agilegan.score import Score
 from agile3d_cli.errors import Agile3dError, RefusedError
+from agile3d_cli.models.contrast import BANDS, Contrast
 from agile3d_cli.models.flat import NOISE, FlatPrior
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.irse import EncoderConfig, VariationalEncoder
@@ -28,7 +29,7 @@ from agile3d_cli.models.stylegan2 import Mapping as MappingNetwork
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 
-FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 2
+FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 3
 SHARED = "generator.mapping."
 """Of a learnt drawing: the same as the prior's."""
 
@@ -59,6 +60,8 @@ def write_state(path: Path, config: AgileganConfig, style: LearntStyle) -> None:
         "score": asdict(style.score) if style.score else None,
         "steps": style.steps,
     }
+    if style.contrast:
+        tensors |= {"gains": style.contrast.gains, "colours": style.contrast.colours}
     write_file(Path(path), meta, tensors | {"palette": style.palette})
 
 
@@ -88,6 +91,7 @@ def read_state(path: Path) -> tuple[AgileganConfig, LearntStyle]:
         style = LearntStyle(
             prior=FlatPrior(generator, encoder),
             drawing=drawing,
+            contrast=Contrast(tensors["gains"], tensors["colours"]) if isinstance(drawing, Drawing) else None,
             division=division,
             palette=tensors["palette"],
             error=float(meta["error"]),
@@ -96,6 +100,8 @@ def read_state(path: Path) -> tuple[AgileganConfig, LearntStyle]:
         )
         if style.palette.shape != (2, 3):
             raise ValueError("its palette is no palette")
+        if style.contrast and (style.contrast.gains.shape, style.contrast.colours.shape) != ((BANDS + 1,), (2, 3)):
+            raise ValueError("its gains are not those of the bands")
         config = AgileganConfig(**meta["config"])
     except (KeyError, TypeError, ValueError, RuntimeError, Agile3dError) as error:
         raise RefusedError(f"{path} is not a complete agilegan style ({error}); fit it again.") from error

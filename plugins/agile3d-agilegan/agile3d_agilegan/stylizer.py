@@ -15,6 +15,7 @@ from torch import Tensor
 from agile3d_agilegan.branches import Division, attribute_of, divide
 from agile3d_agilegan.codes import mixed, refined, told
 from agile3d_agilegan.config import ATTRIBUTES, AgileganConfig
+from agile3d_agilegan.drawing import Drawing
 from agile3d_agilegan.model import LearntStyle, Painter
 from agile3d_agilegan.network import LETTERS
 from agile3d_agilegan.official import SEEN, read_official
@@ -22,6 +23,7 @@ from agile3d_agilegan.score import StyleScore
 from agile3d_agilegan.transfer import Material, Transfer
 from agile3d_agilegan.trust import known_error, palette_of
 from agile3d_cli.errors import ConfigError
+from agile3d_cli.models.contrast import contrast_between
 from agile3d_cli.models.flat import FlatPrior, read_flat, shipped_flat
 from agile3d_cli.models.flat_encoder import resized
 from agile3d_cli.stylizer import FaceSampler, Progress
@@ -101,12 +103,20 @@ def learn(
     return LearntStyle(
         prior=prior,
         drawing=outcome.drawing,
+        contrast=contrast_between(_drawings(prior, outcome.drawing, division, real_codes.mean), pictures),
         division=division,
         palette=palette_of(pictures),
         error=known_error(prior, real, real_codes.mean),
         score=outcome.score,
         steps=outcome.steps,
     )
+
+
+@torch.no_grad()
+def _drawings(prior: FlatPrior, drawing: Drawing, division: Division, codes: Tensor) -> Tensor:
+    """Pictures (N, 3, S, S) of codes (N, groups, w_dim) in the learnt style."""
+    styles, branches = prior.expected_styles(codes), division.branch_of(codes).tolist()
+    return torch.cat([drawing(ws[None], side).clamp(-1, 1) for ws, side in zip(styles, branches, strict=True)])
 
 
 def published(
@@ -127,6 +137,7 @@ def published(
     return LearntStyle(
         prior=prior,
         drawing=drawing,
+        contrast=None,
         division=Division(male, float(attribute_of(codes, male).median()), len(LETTERS)),
         palette=palette_of(torch.stack([enlarged(exemplar[None], SEEN)[0] for exemplar in exemplars])),
         error=known_error(prior, real, codes),

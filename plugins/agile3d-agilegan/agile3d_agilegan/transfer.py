@@ -25,6 +25,7 @@ from agile3d_cli.models.augmentation import AdaptiveAugmentation, AugmentationCo
 from agile3d_cli.models.critic import Critic, certainty, critic_loss, drawing_loss
 from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.models.flat_encoder import resized
+from agile3d_cli.models.moments import CrowdDistance
 from agile3d_cli.models.perceptual import unit_features
 
 LOOKED = 128
@@ -92,6 +93,7 @@ class Transfer:
         self.augmentations = [
             AdaptiveAugmentation(AugmentationConfig(start=0.2), seed + STRIDE * k + 1) for k in range(self.count)
         ]
+        self.crowds: dict[tuple[int, bool], CrowdDistance] = {}
         self.layouts = _layouts(prior, material.pool)
         self.middle = self.layouts.mean(0)
         self.styled_middle = self.middle.clone()
@@ -161,6 +163,7 @@ class Transfer:
         terms = [
             c.redraw_weight * _redrawing(again, wanted, corner),
             c.critic_weight * drawing_loss(critic(augmentation(seen))),
+            c.crowd_weight * self._crowd(branch, half, pictures.shape[-1])(new),
             c.layout_weight * self._layout(new, others),
             c.near_weight * self._departed(branch, half),
         ]
@@ -172,6 +175,13 @@ class Transfer:
         with torch.no_grad():
             for kept, new_value in zip(self.average.parameters(), self.drawing.parameters(), strict=True):
                 kept.lerp_(new_value, 1 - decay)
+
+    def _crowd(self, branch: int, half: bool, size: int) -> CrowdDistance:
+        """What pictures of one size are compared with as a crowd: all exemplars, or those of the branch."""
+        if (branch, half) not in self.crowds:
+            exemplars, sides = self.material.exemplars, self.material.sides
+            self.crowds[branch, half] = CrowdDistance(resized(exemplars if half else exemplars[sides == branch], size))
+        return self.crowds[branch, half]
 
     def _judge(
         self, critic: Critic, learner: torch.optim.Adam, augmentation: AdaptiveAugmentation, real: Tensor, drawn: Tensor

@@ -97,16 +97,16 @@ def test_training_ends_early_and_keeps_the_best(prior_file: Path, monkeypatch: p
 
 def test_the_file_holds_no_more_than_it_needs(fitted: AgileganStylizer, tmp_path: Path) -> None:
     fitted.save(tmp_path / "style.safetensors")
-    card = read_card(tmp_path / "style.safetensors", "stylizer", (2,))
+    card = read_card(tmp_path / "style.safetensors", "stylizer", (3,))
     assert not [name for name in card.shapes if "noise_const" in name or "drawing.generator.mapping" in name]
     assert card.meta["kind"] == "learnt" and card.meta["score"]["style"] == fitted.style.score.style
 
 
-@pytest.mark.parametrize("lost", ["palette", "drawing.finish.output.bias", "generator.const"])
+@pytest.mark.parametrize("lost", ["palette", "gains", "drawing.finish.output.bias", "generator.const"])
 def test_an_incomplete_file_is_refused(fitted: AgileganStylizer, lost: str, tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     fitted.save(path)
-    card = read_card(path, "stylizer", (2,))
+    card = read_card(path, "stylizer", (3,))
     tensors = {name: value for name, value in read_tensors(card).items() if name != lost}
     write_file(path, {key: value for key, value in card.meta.items() if key != "checksum"}, tensors)
     with pytest.raises(RefusedError, match="complete"):

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from agile3d_cli.models.contrast import Contrast, contrast_between
 from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.models.flat_encoder import resized
 from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_dualstylegan.config import DualstyleganConfig
 from agile3d_dualstylegan.destyle import destylize
+from agile3d_dualstylegan.enlarge import brought_to
 from agile3d_dualstylegan.imagine import learn_sampler
 from agile3d_dualstylegan.network import DualStyleGAN
 from agile3d_dualstylegan.prior import open_prior
 from agile3d_dualstylegan.register import registered
 from agile3d_dualstylegan.sampler import StyleSampler
 from agile3d_dualstylegan.structure import learn_structure
-from agile3d_dualstylegan.transfer import learn_style, look_at
+from agile3d_dualstylegan.transfer import drawings, learn_style, look_at
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class LearntStyle:
     favour: Tensor
     """(E,) by which all exemplars are asked for alike; see ``pairs.balance``."""
     sampler: StyleSampler
+    contrast: Contrast
+    """Brings drawings of twice the prior's size to the exemplars' colours and contrasts."""
 
     def modules(self) -> dict[str, nn.Module]:
         """By the names that a file has for them."""
@@ -60,15 +64,18 @@ def learn(
     size = prior.generator.config.size
     progress("drawing realistic faces", 0.0)
     batch = faces.sample(config.faces, torch.Generator().manual_seed(seed))
-    wanted = torch.cat([resized(one.detach().float().cpu()[None], size) for one in exemplars])
-    wanted = registered(wanted, batch.landmarks)
+    large = torch.cat([resized(one.detach().float().cpu()[None], 2 * size) for one in exemplars])
+    large = registered(large, batch.landmarks)
+    wanted = resized(large, size)
     pairs = destylize(prior, wanted, config.destyle_steps, progress)
     network = started(prior, seed)
     learn_structure(network, config.structure_steps, config.batch, rng, progress)
     known = look_at(prior, batch.images.float().cpu(), pairs)
     network = learn_style(network, prior, pairs, wanted, known, config, seed, progress)
     sampler = learn_sampler(pairs.extrinsic, seed, progress)
-    style = LearntStyle(prior, network.eval(), pairs.extrinsic, pairs.intrinsic, known.favour, sampler)
+    drawn = brought_to(drawings(network.eval(), pairs, known), (2 * size, 2 * size))
+    contrast = contrast_between(drawn, large)
+    style = LearntStyle(prior, network, pairs.extrinsic, pairs.intrinsic, known.favour, sampler, contrast)
     progress("done", 1.0)
     return rounded(style)
 
@@ -90,4 +97,5 @@ def rounded(style: LearntStyle) -> LearntStyle:
             if value.is_floating_point():
                 value.copy_(value.half())
     codes = (each.half().float() for each in (style.extrinsic, style.intrinsic, style.favour))
-    return LearntStyle(style.prior, style.network, *codes, style.sampler)
+    contrast = Contrast(style.contrast.gains.half().float(), style.contrast.colours.half().float())
+    return LearntStyle(style.prior, style.network, *codes, style.sampler, contrast)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.errors import Agile3dError, RefusedError
+from agile3d_cli.models.contrast import BANDS, Contrast
 from agile3d_cli.models.flat import NOISE, FlatPrior
 from agile3d_cli.models.flat_encoder import FlatEncoder, FlatEncoderConfig
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -26,8 +27,9 @@ from agile3d_dualstylegan.network import DualStyleGAN
 from agile3d_dualstylegan.published import GENERATOR
 from agile3d_dualstylegan.sampler import StyleSampler
 
-FORMAT, STYLIZER, VERSION = "stylizer", "dualstylegan", 1
+FORMAT, STYLIZER, VERSION = "stylizer", "dualstylegan", 2
 CODES = ("extrinsic", "intrinsic", "favour")
+GAINS, COLOURS = "gains", "colours"
 COUNT = "num_batches_tracked"
 """Of batch norms: never used and not stored."""
 
@@ -45,6 +47,7 @@ def write_state(path: Path, config: DualstyleganConfig, style: LearntStyle | Fol
         "sampler": style.sampler.structure.width,
     }
     tensors = {name: getattr(style, name).half() for name in CODES}
+    tensors |= {GAINS: style.contrast.gains.half(), COLOURS: style.contrast.colours.half()}
     for part, module in style.modules().items():
         stored = {f"{part}.{name}": value for name, value in module.state_dict().items() if _kept(part, name)}
         tensors |= {name: value.half() for name, value in stored.items()}
@@ -81,12 +84,15 @@ def _learnt(card: Card, tensors: Mapping[str, Tensor]) -> LearntStyle:
     shape = StyleGAN2Config(**_tuples(sizes["generator"]))
     prior = FlatPrior(StyleGAN2(shape), FlatEncoder(FlatEncoderConfig(**_tuples(sizes["encoder"]))))
     sampler = StyleSampler(shape.num_ws, shape.w_dim, int(sizes["sampler"]))
-    style = LearntStyle(prior, DualStyleGAN(shape), *(tensors[name] for name in CODES), sampler)
+    contrast = Contrast(tensors[GAINS], tensors[COLOURS])
+    if (contrast.gains.shape, contrast.colours.shape) != ((BANDS + 1,), (2, 3)):
+        raise ValueError("its gains are not those of the bands")
+    style = LearntStyle(prior, DualStyleGAN(shape), *(tensors[name] for name in CODES), sampler, contrast)
     if {each.shape[1:] for each in (style.extrinsic, style.intrinsic)} != {(shape.num_ws, shape.w_dim)}:
         raise ValueError("its codes are of another size than its generator")
     if not len(style.extrinsic) == len(style.intrinsic) == style.favour.numel():
         raise ValueError("it holds a part of its exemplars")
-    known = set(CODES)
+    known = {*CODES, GAINS, COLOURS}
     for part, module in style.modules().items():
         given = {name: tensors[f"{part}.{name}"] for name in module.state_dict() if _kept(part, name)}
         known |= {f"{part}.{name}" for name in given}

@@ -17,6 +17,7 @@ from agile3d_cli.errors import ConfigError
 from agile3d_cli.models.flat import expected_style
 from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_dualstylegan.config import DualstyleganConfig
+from agile3d_dualstylegan.dial import STRUCTURE
 from agile3d_dualstylegan.enlarge import brought_to
 from agile3d_dualstylegan.folder import FolderStyle, dial_of, fitting_exemplar, open_folder
 from agile3d_dualstylegan.learn import LearntStyle, learn
@@ -96,7 +97,10 @@ class DualstyleganStylizer:
         codes, mapping = intrinsic(style.prior, image), style.prior.generator.mapping
         known, shares = self._asked(style, codes)
         drawn: Tensor = self._network(expected_style(mapping, codes), extrinsic(mapping, known, shares, codes), weights)
-        return drawn
+        share = sum(weights[STRUCTURE:]) / len(weights[STRUCTURE:])
+        if not share:
+            return drawn
+        return style.contrast(brought_to(drawn.clamp(-1, 1), (2 * drawn.shape[-1], 2 * drawn.shape[-1])), share)
 
     def _asked(self, style: LearntStyle, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (E, num_ws, w_dim) of exemplars, and their shares (1, E) in a face with codes (1, num_ws, w_dim)."""

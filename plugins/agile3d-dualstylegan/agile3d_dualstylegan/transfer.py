@@ -20,6 +20,7 @@ from agile3d_cli.models.augmentation import AdaptiveAugmentation
 from agile3d_cli.models.critic import Critic, certainty, critic_loss, drawing_loss
 from agile3d_cli.models.flat import FlatPrior, expected_style
 from agile3d_cli.models.flat_encoder import resized
+from agile3d_cli.models.moments import CrowdDistance
 from agile3d_cli.models.perceptual import features, style_features
 from agile3d_cli.scores import style_distance
 from agile3d_cli.stylizer import Progress
@@ -64,6 +65,8 @@ class Weights:
     told: float = 0.015
     """What the encoder tells of a drawn face, by its own variance, against what it told of the real one."""
     critic: float = 0.15
+    crowd: float = 0.5
+    """How far drawn faces are, as a crowd, from the exemplars."""
     residual: float = 1e-3
 
 
@@ -105,6 +108,7 @@ def learn_style(
     average = copy.deepcopy(network).requires_grad_(False)
     best, least, stale = copy.deepcopy(average), math.inf, 0
     style = style_of(exemplars)
+    crowds: dict[int, CrowdDistance] = {}
     for step in range(config.style_steps):
         share = step / config.style_steps
         progress("learning the style", share)
@@ -112,6 +116,9 @@ def learn_style(
         size = exemplars.shape[-1] // (2 if half else 1)
         drawn, wanted, rows = _draw(network, pairs, exemplars, faces, config.batch, size, rng)
         loss = _loss(prior, drawn, wanted, faces, rows, weights) + weights.residual * residual_weight(network)
+        if size not in crowds:
+            crowds[size] = CrowdDistance(resized(exemplars, size))
+        loss = loss + weights.crowd * crowds[size](drawn[len(drawn) - len(rows) :])
         if share >= CRITIC_FROM and exemplars.shape[-1] >= LEAST_SIZE:
             _teach(critic, critic_adam, augmentation, wanted, drawn.detach())
             critic.requires_grad_(False)
@@ -138,15 +145,21 @@ def learn_style(
 def measured(network: DualStyleGAN, pairs: Destylized, style: Tensor, faces: KnownFaces) -> float:
     """How far faces drawn in the style are from it, features (E, D), and how much their layout has changed; lower is
     better."""
-    count = min(MEASURED, len(faces.images))
-    size, shares = faces.images.shape[-1], nearness(faces.codes[:count], pairs.intrinsic, faces.favour)
-    rows = [_drawn(network, pairs, faces.codes[k : k + 1], shares[k : k + 1], size) for k in range(count)]
-    drawn = torch.cat(rows).clamp(-1, 1)
-    moved = float(rearranged(features(drawn), features(faces.images[:count])).mean())
+    drawn = drawings(network, pairs, faces, MEASURED)
+    moved = float(rearranged(features(drawn), features(faces.images[: len(drawn)])).mean())
     found = style_of(drawn)
     if min(len(found), len(style)) < 2:
         return float((found.mean(0) - style.mean(0)).square().sum()) + MOVED_WEIGHT * moved
     return style_distance(found, style, resamples=2).value + MOVED_WEIGHT * moved
+
+
+@torch.no_grad()
+def drawings(network: DualStyleGAN, pairs: Destylized, faces: KnownFaces, most: int | None = None) -> Tensor:
+    """The faces, or the first ``most`` of them, in the style: (N, 3, size, size) in [-1, 1]."""
+    codes, size = faces.codes[:most], faces.images.shape[-1]
+    shares = nearness(codes, pairs.intrinsic, faces.favour)
+    rows = [_drawn(network, pairs, codes[k : k + 1], shares[k : k + 1], size) for k in range(len(codes))]
+    return torch.cat(rows).clamp(-1, 1)
 
 
 @torch.no_grad()

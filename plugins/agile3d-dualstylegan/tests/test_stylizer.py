@@ -109,7 +109,7 @@ def test_wrong_settings_are_named(style: LearntStyle, config: DualstyleganConfig
 def test_a_file_with_other_tensors_is_refused(fitted: DualstyleganStylizer, tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     fitted.save(path)
-    card = read_card(path, "stylizer")
+    card = read_card(path, "stylizer", (2,))
     tensors = read_tensors(card)
     meta = {key: value for key, value in card.meta.items() if key != "checksum"}
     for given, said in (
@@ -117,6 +117,7 @@ def test_a_file_with_other_tensors_is_refused(fitted: DualstyleganStylizer, tmp_
         ({name: value for name, value in tensors.items() if name != "extrinsic"}, "extrinsic"),
         ({**tensors, "intrinsic": tensors["intrinsic"][:, :2]}, "of another size"),
         ({**tensors, "intrinsic": tensors["intrinsic"][:2]}, "a part of its exemplars"),
+        ({**tensors, "gains": tensors["gains"][:2]}, "not those of the bands"),
     ):
         write_file(path, meta, given)
         with pytest.raises(RefusedError, match=said):
