@@ -57,11 +57,12 @@ def measure(head: Head, plain: Head, face: AlignedFace) -> scores.Scores:
         view_consistency=scores.view_consistency(
             views.image[:2], views.alpha[:2], views.depth[:2], labels[:2].to(views.image)
         ),
-        relief=_relief(front, plain.render(face.label[None], SIZE, 1.0)),
+        relief=relief_of(front, plain.render(face.label[None], SIZE, 1.0)),
     )
 
 
-def _relief(front: Rendering, plain: Rendering) -> float | None:
+def relief_of(front: Rendering, plain: Rendering) -> float | None:
+    """Relief of the first view against that of the unstylized head at the same camera; None where no face is seen."""
     top, bottom, left, right = (round(SIZE * share) for share in FACE)
     area = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
     area[:, top:bottom, left:right] = True

@@ -15,7 +15,7 @@ from agile3d_cli.errors import ConfigError, UsageError
 from agile3d_cli.licenses import join_notes
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.styled import StyleDifference, read_difference
-from agile3d_cli.style.preview import kept, people_in
+from agile3d_cli.style.preview import kept, views_of
 
 UNLIKE = "see licenses"
 """The terms of a blend of styles with different terms."""
@@ -56,7 +56,7 @@ def blend_styles(first: StyleBundle, second: StyleBundle, weight: float, name: s
         license=first.license if first.license == second.license else UNLIKE,
         base=base.reference,
         tensors=difference.tensors(),
-        preview=kept(people_in(base, difference)),
+        preview=kept(views_of(base, difference)),
         summary=f"{shares[0]:.0%} {first.name}, {shares[1]:.0%} {second.name}",
         created=datetime.date.today().isoformat(),
         stylizer={"name": "blend", "version": "1", "config": {"weight": weight}},

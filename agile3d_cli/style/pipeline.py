@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
+from agile3d_cli.avatar.measure import SIZE
 from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
 from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, write_whole
 from agile3d_cli.licenses import FREE, LicenseNote, join_notes
 from agile3d_cli.models.checkpoints import for_portraits, load_base
-from agile3d_cli.scores import NOT_MEASURED, Scores, sharpness
+from agile3d_cli.scores import NOT_MEASURED, Scores
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
 from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
@@ -32,7 +33,8 @@ from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.photos import find_photos, photo_key
-from agile3d_cli.style.preview import PREVIEW_SIZE, kept, people_in, sheet
+from agile3d_cli.style.preview import kept, sheet, views_of
+from agile3d_cli.style.score import score_style
 from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
@@ -126,8 +128,9 @@ def learn_style(
     displacement = style_displacement(pairs, base, shown) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
-    people = people_in(base, learnt.difference)
-    scores = Scores(sharpness=sharpness(people, as_batch(pictures, PREVIEW_SIZE)))
+    people = views_of(base, learnt.difference)
+    scores = score_style(base, learnt.difference, as_batch(pictures, SIZE), progress)
+    clock.lap("scores")
     terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(
         name=config.name,

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli import camera
-from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.image import to_array
 from agile3d_cli.models.checkpoints import BaseModel
-from agile3d_cli.models.styled import StyleDifference, stylized
-from agile3d_cli.style.faces import TRUNCATION
+from agile3d_cli.models.styled import StyleDifference
+from agile3d_cli.style.people import people_in
 
 PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
 """People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
 
 
 @torch.no_grad()
-def people_in(base: BaseModel, difference: StyleDifference) -> Tensor:
+def views_of(base: BaseModel, difference: StyleDifference) -> Tensor:
     """Random people in the style, (2 * PREVIEW_PEOPLE, 3, S, S): front and turned in turn."""
-    generator, painter = base.generator, stylized(base.generator, difference)
-    rng = torch.Generator().manual_seed(2303)
-    views = []
-    for _ in range(PREVIEW_PEOPLE):
-        z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
-        weights = generator.deformation.weights(z) if generator.deforms else None
-        moved = None if difference.displacement is None else difference.displacement[None].to(z)
-        ws = generator.mapping(z)
-        subject = generator.subject(ws, weights, moved)
-        head = GeneratorHead(generator, replace(subject, paint=painter.backbone(ws)))
-        labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
-        views.append(head.render(labels, PREVIEW_SIZE).image.cpu())
-    return torch.cat(views)
+    labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.75 * camera.FOCAL) for yaw in (0.0, 0.6)])
+    people = people_in(base, difference, PREVIEW_PEOPLE)
+    return torch.cat([styled.render(labels, PREVIEW_SIZE).image.cpu() for _, styled in people])
 
 
 def sheet(people: Tensor) -> np.ndarray:

@@ -31,7 +31,7 @@ from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
-from agile3d_cli.style import augment, preview
+from agile3d_cli.style import augment, preview, score
 from agile3d_cli.style import pipeline as style_pipeline
 from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
@@ -190,6 +190,7 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(style_pipeline, "fit_stylizer", fit)
     monkeypatch.setattr(preview, "PREVIEW_SIZE", 32)
+    monkeypatch.setattr(score, "PEOPLE", 3)
     monkeypatch.setattr(style_pipeline, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
     monkeypatch.setattr(style_pipeline, "TransferConfig", lambda steps, seed: dataclasses.replace(BRIEF, steps=steps))
     monkeypatch.setattr(augment, "measure_pair", unmoved)
@@ -228,6 +229,11 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
     report = json.loads(whole.report.read_text())
     assert report["notes"] == told
+    # An ellipsoid has no face to be found; the rest is measured.
+    measured = bundle.scores
+    assert measured["identity"] is None and report["scores"]["identity"] == "not measured"
+    assert 0.5 < measured["relief"] < 1.5 and measured["view_consistency"]["color"] < 0.1
+    assert measured["style_distance"]["low"] <= measured["style_distance"]["value"] and measured["sharpness"] > 0
     none = {"no face": 0, "drift": 0, "identity": 0, "look": 0}
     assert report["dataset"] == {"faces": {"made": 20, "kept": 20, "dropped": none}}
 

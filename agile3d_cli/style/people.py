@@ -1,0 +1,31 @@
+"""Style -> people in it, the same people for every style: what previews show and scores are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from agile3d_cli.avatar.render import GeneratorHead
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.style.faces import TRUNCATION
+
+SEED = 2303
+
+
+@torch.no_grad()
+def people_in(
+    base: BaseModel, difference: StyleDifference, count: int
+) -> Iterator[tuple[GeneratorHead, GeneratorHead]]:
+    """``count`` random people, each without the style and in it."""
+    generator, painter = base.generator, stylized(base.generator, difference)
+    rng = torch.Generator().manual_seed(SEED)
+    for _ in range(count):
+        z = TRUNCATION * torch.randn(1, generator.config.z_dim, generator=rng).to(next(generator.parameters()))
+        weights = generator.deformation.weights(z) if generator.deforms else None
+        moved = None if difference.displacement is None else difference.displacement[None].to(z)
+        ws = generator.mapping(z)
+        subject = replace(generator.subject(ws, weights, moved), paint=painter.backbone(ws))
+        yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, subject)

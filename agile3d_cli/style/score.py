@@ -1,0 +1,85 @@
+"""Style -> its scores, measured on people of the generator; definitions in ``scores.py``.
+
+A sitter's photo is here the same person's head without the style, at the same camera.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agile3d_cli import camera, scores
+from agile3d_cli.avatar.measure import SIDE, SIZE, embedding, relief_of
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.contrast import head_region
+from agile3d_cli.models.perceptual import style_features
+from agile3d_cli.models.styled import StyleDifference
+from agile3d_cli.style.faces import BACKGROUND
+from agile3d_cli.style.people import people_in
+from agile3d_cli.stylizer import Progress
+
+PEOPLE = 16
+"""People that a style is measured on."""
+STAGE = "measuring the style"
+
+
+@torch.no_grad()
+def score_style(base: BaseModel, difference: StyleDifference, exemplars: Tensor, progress: Progress) -> scores.Scores:
+    """Scores of a style learnt from exemplars (M, 3, SIZE, SIZE).
+
+    ``style_distance`` is that to the exemplars themselves, in the head's region: to hold some out would cost the style
+    a part of what it is learnt from. What cannot be measured (no face is found, a single exemplar) is None.
+    """
+    labels = torch.stack([camera.portrait_label(yaw) for yaw in (0.0, -SIDE, SIDE)])
+    codes: list[tuple[Tensor | None, Tensor | None]] = []
+    fronts, between, agreement, reliefs = [], [], [], []
+    for number, (plain, styled) in enumerate(people_in(base, difference, PEOPLE)):
+        progress(STAGE, number / PEOPLE)
+        seen, before = styled.render(labels, SIZE, BACKGROUND), plain.render(labels[:1], SIZE, BACKGROUND)
+        fronts.append(seen.image[:1].cpu())
+        found = [embedding(image, None) for image in seen.image]
+        codes.append((found[0], embedding(before.image[0], None)))
+        known = [code for code in found if code is not None]
+        if len(known) == len(found):
+            between.append(scores.view_identity(torch.cat(known)))
+        image, alpha, depth, cameras = (x[:2] for x in (seen.image, seen.alpha, seen.depth, labels.to(seen.image)))
+        agreement.append(scores.view_consistency(image, alpha, depth, cameras))
+        reliefs.append(relief_of(seen, before))
+    progress(STAGE, 1.0)
+    images = torch.cat(fronts)
+    likeness, rank = _likeness(codes)
+    return scores.Scores(
+        identity=likeness,
+        identity_rank=rank,
+        view_consistency=scores.Consistency(
+            sum(each.color for each in agreement) / PEOPLE, sum(each.overlap for each in agreement) / PEOPLE
+        ),
+        view_identity=_mean(between),
+        style_distance=_distance(images, exemplars),
+        relief=_mean([each for each in reliefs if each is not None]),
+        sharpness=scores.sharpness(images, exemplars),
+    )
+
+
+def _likeness(codes: list[tuple[Tensor | None, Tensor | None]]) -> tuple[float | None, scores.Rank | None]:
+    """Identity and rank of portraits and photos; a portrait in which no face is found finds nobody."""
+    sitters = [(portrait, photo) for portrait, photo in codes if photo is not None]
+    found = [(portrait, k) for k, (portrait, _) in enumerate(sitters) if portrait is not None]
+    if not found:
+        return None, None
+    gallery = torch.cat([photo for _, photo in sitters if photo is not None])
+    portraits, own = torch.cat([portrait for portrait, _ in found]), torch.tensor([k for _, k in found])
+    rank, share = scores.identity_rank(portraits, gallery, own), len(found) / len(sitters)
+    return scores.identity(portraits, gallery[own]), scores.Rank(share * rank.top1, share * rank.top5, len(gallery))
+
+
+def _distance(images: Tensor, exemplars: Tensor) -> scores.Interval | None:
+    if len(exemplars) < 2:
+        return None
+    region = head_region(SIZE, SIZE)
+    one, two = (torch.cat([style_features(x[None], region) for x in side]) for side in (images, exemplars))
+    return scores.style_distance(one, two)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
