@@ -98,6 +98,7 @@ def test_a_case_of_the_same_network_has_no_error(tiny: Any, tmp_path: Path, cana
         "mapping",
         "backbone",
         "points",
+        "subject_0",
         "render_0",
         "superresolution_0",
         "render_1",
