@@ -1,6 +1,6 @@
 """How near an imported EG3D-type generator comes to recorded results of its reference, and what each stage costs.
 
-    python -m benchmarks.eg3d --pickle FILE --case CASE.npz [--threads 1] [--rendered PX] [--precision bf16]
+    python -m benchmarks.eg3d --pickle FILE --case CASE.npz [--threads 1] [--rendered PX] [--precision bf16] [--native]
 
 Imports FILE as ``agile3d models import`` does (in memory), replays the case and prints one JSON document: largest and
 root mean square error of everything that the case holds (``range`` is the largest recorded magnitude), and CPU seconds
@@ -77,7 +77,9 @@ class Replay:
 
 
 @torch.no_grad()
-def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor], precision: str = "float32") -> Replay:
+def replay(
+    generator: TriplaneGenerator, case: Mapping[str, Tensor], precision: str = "float32", native: bool = False
+) -> Replay:
     """Makes everything that a case holds anew, and compares."""
     done, config = Replay(), generator.config
     z, condition = case["z"].float(), case["c_cond"].float()
@@ -109,7 +111,7 @@ def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor], precision: 
         own = slice(k, k + 1) if len(ws) == len(views) else slice(0, 1)
         if k == 0 or len(ws) == len(views):
             with done.stage(f"subject_{k}"):
-                subject = published_subject(generator, ws[own], planes[own], precision)
+                subject = published_subject(generator, ws[own], planes[own], precision, native)
         with done.stage(f"render_{k}"):
             seen = ray_picture(subject, label[None], coarse, fine)
         done.compare(f"image_raw_{k}", seen.rendered[:, :3], case)
@@ -159,14 +161,16 @@ def read_case(path: Path) -> dict[str, Tensor]:
     return case
 
 
-def measure(pickle: Path, case: Path, rendered: int | None = None, precision: str = "float32") -> dict[str, Any]:
+def measure(
+    pickle: Path, case: Path, rendered: int | None = None, precision: str = "float32", native: bool = False
+) -> dict[str, Any]:
     """The document of a file and a case."""
     given = read_case(case)
     start = time.process_time()
     imported = convert(pickle, ImportOptions(name="benchmark", rendered=rendered))
     generator, _ = build(imported.model, pickle)
     seconds = {"import": round(time.process_time() - start, 4)}
-    done = replay(generator, given, precision)
+    done = replay(generator, given, precision, native)
     worst: dict[str, float] = {}
     for name, error in done.errors.items():
         kind = re.sub(r"_\d+$", "", name)
@@ -183,6 +187,7 @@ def measure(pickle: Path, case: Path, rendered: int | None = None, precision: st
         "absent": done.absent,
         "cpu_seconds": seconds | done.seconds,
         "precision": precision,
+        "native": native,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -196,10 +201,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rendered", type=int, help="pixels that are rendered, over what the file says")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="float32", help="of the convolutions")
+    parser.add_argument("--native", action="store_true", help="use what `agile3d models native` has built")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     try:
-        document = measure(args.pickle, args.case, args.rendered, args.precision)
+        document = measure(args.pickle, args.case, args.rendered, args.precision, args.native)
     except Agile3dError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -62,6 +62,8 @@ TASKS = {
     "mesh": ("mapping", "backbone", "subject", "surface"),
 }
 """Stages of ours. The yardstick's further view is its first one again, as it makes the planes anew."""
+NATIVE = "render_native"
+"""Stage of the compiled marcher, where ``agile3d models native`` has built it."""
 
 
 @dataclass
@@ -83,7 +85,11 @@ class Sides:
         view = sum(self.described[stage] for stage in ("mapping", "backbone", "render", "superresolution"))
         mesh = self.described["batch"] * as_described.batches(resolution) + self.described["surface"]
         whole = {"first_view": view, "further_view": view, "mesh": mesh}
-        found = {task: whole[task] / sum(self.ours.get(s, 0.0) for s in stages) for task, stages in TASKS.items()}
+        found = {task: whole[task] / sum(self.ours[stage] for stage in stages) for task, stages in TASKS.items()}
+        if NATIVE in self.ours:
+            for task in ("first_view", "further_view"):
+                stages = [NATIVE if stage == "render" else stage for stage in TASKS[task]]
+                found[f"{task}_native"] = whole[task] / sum(self.ours[stage] for stage in stages)
         both = ("backbone", "render", "superresolution")
         return found | {stage: self.described[stage] / self.ours[stage] for stage in both}
 
@@ -113,7 +119,7 @@ def take_turns(sides: Sides, generator: TriplaneGenerator, resolution: int, prec
     sides.time(theirs, "mapping", lambda: generator.mapping(z, condition))
     planes = sides.time(ours, "backbone", lambda: folded_planes(generator.backbone, ws, dtype))
     known = sides.time(theirs, "backbone", lambda: as_described.planes_of(generator, ws))
-    subject = sides.time(ours, "subject", lambda: published_subject(generator, ws, planes, precision))
+    subject = sides.time(ours, "subject", lambda: published_subject(generator, ws, planes, precision, False))
     seen = sides.time(ours, "render", lambda: ray_picture(subject, label, 0.5, None))
     rendered, depth = sides.time(theirs, "render", lambda: as_described.rendered(generator, known, label))
     image = sides.time(ours, "superresolution", lambda: full_picture(subject, seen.rendered))
@@ -121,7 +127,13 @@ def take_turns(sides: Sides, generator: TriplaneGenerator, resolution: int, prec
     surface = sides.time(ours, "surface", lambda: imported_surface(subject, resolution))
     sides.time(theirs, "batch", lambda: as_described.field_batch(generator, z, condition, resolution))
     pairs = {"planes": (planes, known), "image_raw": (seen.rendered[:, :3], rendered[:, :3])}
-    return Round(subject, surface, pairs | {"image_depth": (seen.held_depth, depth), "image": (image, wanted)})
+    pairs |= {"image_depth": (seen.held_depth, depth), "image": (image, wanted)}
+    compiled = published_subject(generator, ws, planes, precision)
+    if compiled.march is not subject.march:
+        quick = sides.time(ours, NATIVE, lambda: ray_picture(compiled, label, 0.5, None))
+        pairs["image_raw_native"] = (quick.rendered[:, :3], rendered[:, :3])
+        pairs["image_depth_native"] = (quick.held_depth, depth)
+    return Round(subject, surface, pairs)
 
 
 def measure(config: GeneratorConfig, rounds: int, resolution: int, precision: str) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def measure(config: GeneratorConfig, rounds: int, resolution: int, precision: st
 def whole_grid(subject: PublishedSubject, resolution: int) -> np.ndarray:
     """Raw density at all nodes, empty at the border, for the yardstick's marching cubes."""
     half, cut = subject.config.box / 2, int(BORDER * resolution)
-    density = grid_density(subject, torch.linspace(-half, half, resolution))
+    density = grid_density(subject.field, torch.linspace(-half, half, resolution))
     line = torch.arange(resolution)
     y, z = (grid.reshape(-1) for grid in torch.meshgrid(line, line, indexing="ij"))
     values = np.full((resolution,) * 3, EMPTY, np.float32)

@@ -63,7 +63,7 @@ def imported_surface(
     # Whole blocks, which the border may cut.
     start = first // stride * stride
     nodes = resolution - 2 * start + 1
-    density = grid_density(subject, axis[start : start + nodes])
+    density = grid_density(subject.field, axis[start : start + nodes])
     empty = first - start
 
     def ask(step: int, wanted: np.ndarray, into: np.ndarray) -> None:

@@ -12,6 +12,7 @@ tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,35 +21,16 @@ from torch import Tensor
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, superresolution_blocks
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.layers import softplus
-from agile3d_cli.models.merged import MergedPlanes, merged_planes
-from agile3d_cli.models.published_rays import PublishedView, coarse_depths, fine_depths, march, rays
-from agile3d_cli.models.triplane import Decoder
-from agile3d_cli.models.volume import sample_shares
+from agile3d_cli.models.merged import merged_planes
+from agile3d_cli.models.native import fits, marcher
+from agile3d_cli.models.published_rays import PublishedView, coarse_depths, rays
+from agile3d_cli.models.ray_field import Marched, RayField, folded_decoder, march_rays
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-POINTS = 12288
-"""Samples that are taken at a time: what is known of them stays in a CPU's cache."""
-
-
-@dataclass(frozen=True)
-class FoldedDecoder:
-    """The decoder with its gains in the weights."""
-
-    hidden: Tensor
-    """(C, H)."""
-    hidden_bias: Tensor
-    """(H,)."""
-    output: Tensor
-    """(H, 1 + F)."""
-    output_bias: Tensor
-    """(1 + F,)."""
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Features (P, C) -> raw density and colours (P, 1 + F)."""
-        return torch.addmm(
-            self.output_bias, softplus(torch.addmm(self.hidden_bias, features, self.hidden)), self.output
-        )
+WIDER = 1.002
+"""Colours reach a little beyond [0, 1]: 1.002 sigmoid - 0.001."""
+March = Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]
+"""As ``ray_field.march_rays``."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +38,22 @@ class PublishedSubject:
     """Everything that the pictures and the surface of one subject share."""
 
     config: GeneratorConfig
-    planes: MergedPlanes
-    decoder: FoldedDecoder
+    field: RayField
     blocks: tuple[FoldedBlock, ...]
     """Of the super-resolution; none where the generator has none."""
     dtype: torch.dtype
     """Of the convolutions."""
+    march: March
+    """Torch's steps, or compiled ones, see ``native.py``."""
 
 
 @torch.no_grad()
 def published_subject(
-    generator: TriplaneGenerator, ws: Tensor, planes: Tensor | None = None, precision: str = "float32"
+    generator: TriplaneGenerator,
+    ws: Tensor,
+    planes: Tensor | None = None,
+    precision: str = "float32",
+    native: bool = True,
 ) -> PublishedSubject:
     """Makes a subject of styles (1, num_ws, w_dim).
 
@@ -76,6 +63,7 @@ def published_subject(
         planes: (1, 3, C, S, S) of ``ws``, where they are known already.
         precision: of the convolutions, a key of ``PRECISIONS``. bf16 halves their time and moves pixels by some grey
             levels; rays are always float32.
+        native: march rays in compiled code, if it was built and fits.
     """
     dtype, config = PRECISIONS[precision], generator.config
     if planes is None:
@@ -83,19 +71,9 @@ def published_subject(
     larger = config.superresolution.sizes
     blocks = superresolution_blocks(generator.superresolution, ws, dtype) if larger else ()
     merged = merged_planes(planes[0], config.plane_axes)
-    return PublishedSubject(config, merged, folded_decoder(generator.decoder), blocks, dtype)
-
-
-def folded_decoder(decoder: Decoder) -> FoldedDecoder:
-    """Of a decoder with one hidden layer, as all imported ones have."""
-    assert not decoder.more, "imported networks have one hidden layer"
-    first, last = decoder.hidden, decoder.output
-    return FoldedDecoder(
-        (first.weight * first.gain).T.contiguous(),
-        first.bias * first.lr,
-        (last.weight * last.gain).T.contiguous(),
-        last.bias * last.lr,
-    )
+    field = RayField(merged, folded_decoder(generator.decoder), config.box)
+    compiled = marcher() if native and fits(field, (config.coarse_samples, config.fine_samples)) else None
+    return PublishedSubject(config, field, blocks, dtype, compiled or march_rays)
 
 
 @torch.no_grad()
@@ -160,17 +138,14 @@ def ray_picture(subject: PublishedSubject, label: Tensor, coarse: Tensor | float
     size = subject.config.superresolution.rendered
     origin, direction = rays(label, size)
     first = coarse_depths(subject.config, origin, coarse)
-    features = first.new_empty(size * size, subject.decoder.output.shape[1] - 1)
-    depth, nearest, farthest = first.new_empty(3, size * size)
-    together = max(1, POINTS // max(first.shape[-1], subject.config.fine_samples))
-    for start in range(0, size * size, together):
-        part = slice(start, start + together)
-        drawn = fine if fine is None else fine[:, part]
-        features[part], depth[part], nearest[part], farthest[part] = _march_part(
-            subject, origin[0, part], direction[0, part], first[:, part], drawn
-        )
+    drawn = None if fine is None else fine.reshape(-1, subject.config.fine_samples)
+    seen = subject.march(subject.field, origin[0], direction[0], first[0], drawn, subject.config.fine_samples)
+    # What all samples' colours have in common, and from [0, 1] to [-1, 1].
+    light = seen.seen[:, None]
+    features = seen.mix * (2 * WIDER) - light * (WIDER - 1)
+    features = features + (1 - 2 * light if subject.config.published.white_back else -1)
     square = features.T.reshape(1, -1, size, size)
-    return RayPicture(square, depth.reshape(1, 1, size, size), nearest.min(), farthest.max())
+    return RayPicture(square, seen.depth.reshape(1, 1, size, size), seen.nearest.min(), seen.farthest.max())
 
 
 @torch.no_grad()
@@ -201,39 +176,3 @@ def _together(shown: list[tuple[RayPicture, Tensor | None]]) -> PublishedView:
         torch.cat([seen.depth for seen, _ in shown]).clamp(nearest, farthest),
         torch.cat(images) if images else None,
     )
-
-
-def _march_part(
-    subject: PublishedSubject,
-    origin: Tensor,
-    direction: Tensor,
-    first: Tensor,
-    fine: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Some rays (R, 3) with their coarse depths (1, R, S): features (R, F), depth, first and last sample, each (R,).
-
-    Colours stay where they were made: the samples are put in order by depth, and their shares are put back.
-    """
-    raw, colour = _ask(subject, origin, direction, first[0])
-    weights, _ = march(raw, first[0])
-    second = fine_depths(first, weights[None], subject.config.fine_samples, fine)
-    raw_second, colour_second = _ask(subject, origin, direction, second[0])
-    depths, order = torch.sort(torch.cat([first[0], second[0]], -1), -1)
-    weights, middle = march(torch.cat([raw, raw_second], -1).gather(-1, order), depths)
-    shares = torch.empty_like(depths).scatter_(-1, order, sample_shares(weights))
-    samples = first.shape[-1]
-    features = torch.bmm(shares[:, None, :samples], colour) + torch.bmm(shares[:, None, samples:], colour_second)
-    seen = weights.sum(-1)
-    # What all samples' colours have in common, and from [0, 1] to [-1, 1].
-    features = features[:, 0] * (2 * 1.002) - seen[:, None] * (2 * 0.001)
-    features = features + (1 - 2 * seen[:, None] if subject.config.published.white_back else -1)
-    # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
-    depth = ((weights * middle).sum(-1) / seen).nan_to_num(float("inf"))
-    return features, depth, depths[:, 0], depths[:, -1]
-
-
-def _ask(subject: PublishedSubject, origin: Tensor, direction: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
-    """Raw density (R, S) and the sigmoid of the colours (R, S, F) along rays (R, 3)."""
-    points = (origin[:, None] + direction[:, None] * depths[..., None]).flatten(0, 1)
-    raw = subject.decoder(subject.planes.features(points * (2 / subject.config.box)))
-    return raw[:, 0].reshape(depths.shape), torch.sigmoid(raw[:, 1:]).unflatten(0, tuple(depths.shape))

@@ -2,7 +2,7 @@
 
 Each plane sees two coordinates, so before its softplus the decoder's hidden layer at node (i, j, k) is a sum of entries
 of tables over pairs of axes: A[i, j] + B[i, k] for the published axes. The tables are looked up and multiplied once; a
-node then costs a sum, a softplus and a dot product. ``PublishedSubject.decoder`` at the points is the plain twin.
+node then costs a sum, a softplus and a dot product. ``RayField.raw`` at the points is the plain twin.
 Source: EG3D (Chan et al., CVPR 2022), section 4.1, of which this is arithmetic.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.models.layers import softplus
-from agile3d_cli.models.published import PublishedSubject
+from agile3d_cli.models.ray_field import RayField
 from agile3d_cli.models.texels import summed, texels_along
 
 NODES = 1 << 13
@@ -50,18 +50,18 @@ class GridDensity:
 
 
 @torch.no_grad()
-def grid_density(subject: PublishedSubject, axis: Tensor) -> GridDensity:
+def grid_density(field: RayField, axis: Tensor) -> GridDensity:
     """Tables of a grid whose nodes lie at ``axis`` (len,), world units, along x, y and z."""
-    line, count = axis * (2 / subject.config.box), len(axis)
-    pairs = subject.planes.pairs
+    line, count = axis * (2 / field.box), len(axis)
+    pairs = field.planes.pairs
     tables = []
     for k, (along, across) in enumerate(pairs):
         places = torch.zeros(count * count, 3)
         places[:, along] = line.repeat_interleave(count)
         places[:, across] = line.repeat(count)
-        own = subject.planes.table.unflatten(0, (len(pairs), -1))[k]
-        features = summed(own, texels_along(places, subject.planes.size, ((along, across),)))
-        table = features @ subject.decoder.hidden
-        tables.append(table.add_(subject.decoder.hidden_bias) if k == 0 else table)
-    output, bias = subject.decoder.output[:, 0].contiguous(), float(subject.decoder.output_bias[0])
+        own = field.planes.table.unflatten(0, (len(pairs), -1))[k]
+        features = summed(own, texels_along(places, field.planes.size, ((along, across),)))
+        table = features @ field.decoder.hidden
+        tables.append(table.add_(field.decoder.hidden_bias) if k == 0 else table)
+    output, bias = field.decoder.output[:, 0].contiguous(), float(field.decoder.output_bias[0])
     return GridDensity(pairs, tuple(tables), output, bias, count)

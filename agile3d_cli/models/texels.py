@@ -51,10 +51,11 @@ def texels_along(normalised: Tensor, size: tuple[int, int], pairs: Sequence[tupl
     """``texels_of`` for any planes, each along a pair of coordinates, without the mean: (P, 4 K) rows and shares."""
     height, width = size
     row = width + 2
-    rows, shares = [], []
+    coordinates, rows, shares = normalised.T.contiguous(), list[Tensor](), list[Tensor]()
+    cells = {count: _cell(coordinates, count) for count in {width, height}}
     for number, (along, across) in enumerate(pairs):
-        left, u = _cell(normalised[:, along], width)
-        top, v = _cell(normalised[:, across], height)
+        left, u = (found[along] for found in cells[width])
+        top, v = (found[across] for found in cells[height])
         first = number * (height + 2) * row + top * row + left
         both = u * v
         rows += [first, first + 1, first + row, first + row + 1]

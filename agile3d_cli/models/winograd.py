@@ -49,25 +49,37 @@ def tiled_conv(x: Tensor, weight: TiledWeight, bias: Tensor, slope: float, clamp
     _, channels, height, width = x.shape
     outputs, across, down = weight.values.shape[2], width // TILE, height // TILE
     rows = min(down, max(1, TOGETHER // (across * max(channels, outputs))))
-    padded = x.new_empty(height + 2, width + 2, channels)
-    padded[1:-1, 1:-1] = x[0].permute(1, 2, 0)
-    for edge in (padded[0], padded[-1], padded[:, 0], padded[:, -1]):
-        edge.zero_()
-    row, column, _ = padded.stride()
-    tiles = padded.as_strided((SIDE, SIDE, down, across, channels), (row, column, TILE * row, TILE * column, 1))
+    lines = x[0].permute(1, 2, 0)
     image = torch.empty_like(x[:, :1].expand(1, outputs, height, width), memory_format=torch.channels_last)
     target = image[0].permute(1, 2, 0).view(down, TILE, across, TILE, outputs)
+    framed = x.new_zeros(TILE * rows + 2, width + 2, channels)
     there, _, back = (matrix.to(x) for matrix in _both_sides())
     for start in range(0, down, rows):
-        part = tiles[:, :, start : start + rows]
-        count = part.shape[2] * across
-        values = (there @ part.reshape(SIDE * SIDE, -1)).view(SIDE * SIDE, count, channels)
+        tiles = _tiles(lines, framed, start, min(rows, down - start))
+        count = tiles.shape[2] * across
+        values = (there @ tiles.reshape(SIDE * SIDE, -1)).view(SIDE * SIDE, count, channels)
         products = torch.bmm(values, weight.values).view(SIDE * SIDE, -1)
         pixels = (back @ products).view(-1, outputs).add_(bias)
         F.leaky_relu_(pixels, slope).clamp_(-clamp, clamp)
         found = pixels.view(TILE, TILE, -1, across, outputs)
         target[start : start + rows] = found.permute(2, 0, 3, 1, 4)
     return image
+
+
+def _tiles(lines: Tensor, framed: Tensor, start: int, rows: int) -> Tensor:
+    """Some rows of tiles of a picture (H, W, C), which overlap by two pixels: (6, 6, rows, W / 4, C).
+
+    ``framed`` (4 rows + 2, W + 2, C) is where they lie, zeros on both sides.
+    """
+    first, last = TILE * start - 1, TILE * (start + rows) + 1
+    inside = lines[max(first, 0) : last]
+    top = max(-first, 0)
+    framed[:top] = 0
+    framed[top : top + len(inside), 1:-1] = inside
+    framed[top + len(inside) :] = 0
+    row, column, _ = framed.stride()
+    size = (SIDE, SIDE, rows, lines.shape[1] // TILE, lines.shape[2])
+    return framed.as_strided(size, (row, column, TILE * row, TILE * column, 1))
 
 
 @cache

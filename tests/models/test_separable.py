@@ -16,7 +16,8 @@ from agile3d_cli.errors import Agile3dError
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.merged import merged_planes
-from agile3d_cli.models.published import FoldedDecoder, PublishedSubject, published_subject
+from agile3d_cli.models.published import PublishedSubject, published_subject
+from agile3d_cli.models.ray_field import FoldedDecoder, RayField, march_rays
 from agile3d_cli.models.separable import grid_density
 from agile3d_cli.models.texels import AXES
 from agile3d_cli.models.triplane import plane_features_plain
@@ -56,7 +57,8 @@ def ball(speck: bool) -> PublishedSubject:
     planes = torch.stack([plane, plane, torch.zeros_like(plane)])[:, None]
     # The softplus of large numbers is the numbers.
     decoder = FoldedDecoder(torch.ones(1, 1), torch.tensor([500.0]), torch.ones(1, 1), torch.tensor([-500.0]))
-    return PublishedSubject(CONFIG, merged_planes(3 * planes, CONFIG.plane_axes), decoder, (), torch.float32)
+    field = RayField(merged_planes(3 * planes, CONFIG.plane_axes), decoder, 1.0)
+    return PublishedSubject(CONFIG, field, (), torch.float32, march_rays)
 
 
 @pytest.mark.parametrize("axes", AXES)
@@ -65,7 +67,7 @@ def test_a_grid_has_the_density_of_its_points(axes: str) -> None:
     network = TriplaneGenerator(dataclasses.replace(CONFIG, plane_axes=axes, box=1.4)).requires_grad_(False)
     ws = torch.randn(1, CONFIG.num_ws, CONFIG.w_dim)
     line = torch.linspace(-0.8, 0.7, 21)
-    density = grid_density(published_subject(network, ws), line)
+    density = grid_density(published_subject(network, ws).field, line)
     where = torch.randint(0, 21, (3, 10000))
     points = (line[where].T * (2 / 1.4))[None]
     expected = network.decoder.raw(plane_features_plain(network.backbone(ws), points, axes))[0, :, 0]
@@ -85,7 +87,7 @@ def test_the_band_gives_the_surface_of_the_whole_grid(subject: PublishedSubject,
 def test_the_surface_lies_at_the_level(generator: TriplaneGenerator, subject: PublishedSubject) -> None:
     vertices = torch.from_numpy(imported_surface(subject, 128).vertices).float()
     inner = vertices[(vertices.abs() < 0.5 - BORDER - 0.02).all(1)]
-    raw = subject.decoder(subject.planes.features(inner * 2))[:, 0]
+    raw = subject.field.raw(inner)[:, 0]
     # Between nodes the density is not linear.
     assert float((raw - 10).abs().median()) < 0.1
     # And the border is empty, though the head would go on there.
