@@ -33,6 +33,7 @@ from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.folded import folded_planes
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.importing import ImportOptions, convert
+from agile3d_cli.models.native import compiled
 from agile3d_cli.models.published import PRECISIONS, full_picture, published_subject, ray_picture
 from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.safefile import file_sha256
@@ -88,8 +89,10 @@ def replay(
         ws = generator.mapping(z, condition, psi, cutoff)
     done.compare("ws", ws, case)
     done.compare("ws_psi1", generator.mapping(z, condition), case)
+    dtype, quick = PRECISIONS[precision], compiled() if native else None
+    smooth = quick.smooth if quick else None
     with done.stage("backbone"):
-        planes = torch.cat([folded_planes(generator.backbone, w, PRECISIONS[precision]) for w in ws.split(1)])
+        planes = torch.cat([folded_planes(generator.backbone, w, dtype, smooth) for w in ws.split(1)])
     flat = planes.flatten(1, 2)
     if STRIDED in case:
         done.compare(STRIDED, flat[:, :, ::8, ::8], case)

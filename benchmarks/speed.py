@@ -34,6 +34,7 @@ from agile3d_cli.avatar.imported import BORDER, EMPTY, LEVEL, ImportedSurface, i
 from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, SuperresolutionConfig
 from agile3d_cli.models.folded import folded_planes
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.native import compiled
 from agile3d_cli.models.published import (
     PRECISIONS,
     PublishedSubject,
@@ -62,8 +63,8 @@ TASKS = {
     "mesh": ("mapping", "backbone", "subject", "surface"),
 }
 """Stages of ours. The yardstick's further view is its first one again, as it makes the planes anew."""
-NATIVE = "render_native"
-"""Stage of the compiled marcher, where ``agile3d models native`` has built it."""
+NATIVE = "_native"
+"""Ending of stages with what ``agile3d models native`` has built, if it has."""
 
 
 @dataclass
@@ -86,10 +87,10 @@ class Sides:
         mesh = self.described["batch"] * as_described.batches(resolution) + self.described["surface"]
         whole = {"first_view": view, "further_view": view, "mesh": mesh}
         found = {task: whole[task] / sum(self.ours[stage] for stage in stages) for task, stages in TASKS.items()}
-        if NATIVE in self.ours:
-            for task in ("first_view", "further_view"):
-                stages = [NATIVE if stage == "render" else stage for stage in TASKS[task]]
-                found[f"{task}_native"] = whole[task] / sum(self.ours[stage] for stage in stages)
+        if f"render{NATIVE}" in self.ours:
+            for task, stages in TASKS.items():
+                seconds = sum(self.ours.get(f"{stage}{NATIVE}", self.ours[stage]) for stage in stages)
+                found[f"{task}{NATIVE}"] = whole[task] / seconds
         both = ("backbone", "render", "superresolution")
         return found | {stage: self.described[stage] / self.ours[stage] for stage in both}
 
@@ -128,11 +129,16 @@ def take_turns(sides: Sides, generator: TriplaneGenerator, resolution: int, prec
     sides.time(theirs, "batch", lambda: as_described.field_batch(generator, z, condition, resolution))
     pairs = {"planes": (planes, known), "image_raw": (seen.rendered[:, :3], rendered[:, :3])}
     pairs |= {"image_depth": (seen.held_depth, depth), "image": (image, wanted)}
-    compiled = published_subject(generator, ws, planes, precision)
-    if compiled.march is not subject.march:
-        quick = sides.time(ours, NATIVE, lambda: ray_picture(compiled, label, 0.5, None))
-        pairs["image_raw_native"] = (quick.rendered[:, :3], rendered[:, :3])
-        pairs["image_depth_native"] = (quick.held_depth, depth)
+    native = compiled()
+    if native is not None:
+        backbone, render, enlarge = (f"{stage}{NATIVE}" for stage in ("backbone", "render", "superresolution"))
+        planes = sides.time(ours, backbone, lambda: folded_planes(generator.backbone, ws, dtype, native.smooth))
+        quick = published_subject(generator, ws, planes, precision)
+        seen = sides.time(ours, render, lambda: ray_picture(quick, label, 0.5, None))
+        image = sides.time(ours, enlarge, lambda: full_picture(quick, seen.rendered))
+        pairs[f"planes{NATIVE}"] = (planes, known)
+        pairs[f"image_raw{NATIVE}"] = (seen.rendered[:, :3], rendered[:, :3])
+        pairs |= {f"image_depth{NATIVE}": (seen.held_depth, depth), f"image{NATIVE}": (image, wanted)}
     return Round(subject, surface, pairs)
 
 

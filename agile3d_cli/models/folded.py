@@ -9,7 +9,7 @@ Source: Karras et al. 2020 (StyleGAN2), equations 1 to 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from agile3d_cli.models.superresolution import EnlargeBlock, Superresolution
 from agile3d_cli.models.winograd import TiledWeight, tiled_conv, tiled_weight
 
 LAST = torch.channels_last
+Smooth = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+"""As ``smoothed``, or compiled, see ``native.py``."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,30 @@ class FoldedConv:
     up: bool
     plain: bool
     clamp: float
+    smooth: Smooth
 
     def __call__(self, x: Tensor) -> Tensor:
         """(1, inputs, H, W) -> (1, outputs, H', W')."""
         if isinstance(self.weight, TiledWeight):
             return tiled_conv(x, self.weight, self.bias, SLOPE, self.clamp)
         if self.up:
-            x = F.conv_transpose2d(x, self.weight, stride=2)
-            kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
-            x = F.conv2d(x, kernel, self.bias, padding=1, groups=x.shape[1])
-        else:
-            x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
-        if self.noise is not None:
-            x += self.noise
-        if not self.plain:
-            F.leaky_relu_(x, SLOPE)
-        return x if math.isinf(self.clamp) else x.clamp_(-self.clamp, self.clamp)
+            return self.smooth(F.conv_transpose2d(x, self.weight, stride=2), self.bias, self.noise, self.clamp)
+        x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        return _finished(x, self.noise, 1.0 if self.plain else SLOPE, self.clamp)
+
+
+def smoothed(x: Tensor, bias: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+    """What follows an enlarging convolution: (1, C, H + 1, W + 1) -> (1, C, H, W)."""
+    kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
+    return _finished(F.conv2d(x, kernel, bias, padding=1, groups=x.shape[1]), noise, SLOPE, clamp)
+
+
+def _finished(x: Tensor, noise: Tensor | None, slope: float, clamp: float) -> Tensor:
+    if noise is not None:
+        x += noise
+    if slope != 1:
+        F.leaky_relu_(x, slope)
+    return x if math.isinf(clamp) else x.clamp_(-clamp, clamp)
 
 
 @dataclass(frozen=True)
@@ -73,9 +83,15 @@ class FoldedBlock:
 
 
 def folded(
-    layer: ModulatedConv, w: Tensor, dtype: torch.dtype, clamp: float = math.inf, tiled: bool = False
+    layer: ModulatedConv,
+    w: Tensor,
+    dtype: torch.dtype,
+    clamp: float = math.inf,
+    tiled: bool = False,
+    smooth: Smooth | None = None,
 ) -> FoldedConv:
     """A layer with the style w (1, w_dim) in its weights; ``tiled`` lets it work in tiles, see ``winograd.py``."""
+    smooth = smooth or smoothed
     style = layer.affine(w)[0]
     if layer.plain:
         scale, gain = style[None] * layer.gain, 1.0
@@ -91,8 +107,8 @@ def folded(
         and weight.device.type == "cpu"
         and not (layer.up or layer.plain or layer.noise)
     ):
-        return FoldedConv(tiled_weight(weight), layer.bias * gain, None, False, False, clamp)
-    return FoldedConv(weight, (layer.bias * gain).to(dtype), noise, layer.up, layer.plain, clamp)
+        return FoldedConv(tiled_weight(weight), layer.bias * gain, None, False, False, clamp, smooth)
+    return FoldedConv(weight, (layer.bias * gain).to(dtype), noise, layer.up, layer.plain, clamp, smooth)
 
 
 def _norms(weight: Tensor, floor: float) -> Tensor:
@@ -100,9 +116,11 @@ def _norms(weight: Tensor, floor: float) -> Tensor:
     return torch.rsqrt(weight.flatten(1).square_().sum(1) + floor)
 
 
-def folded_planes(backbone: Backbone, ws: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def folded_planes(
+    backbone: Backbone, ws: Tensor, dtype: torch.dtype = torch.float32, smooth: Smooth | None = None
+) -> Tensor:
     """``Backbone.forward`` of one subject's styles (1, num_ws, w_dim); folded weights are dropped block by block."""
-    _, image = _run(_backbone_blocks(backbone, ws, dtype), _entry(backbone, dtype), None)
+    _, image = _run(_backbone_blocks(backbone, ws, dtype, smooth), _entry(backbone, dtype), None)
     assert image is not None
     return image.contiguous().unflatten(1, (3, -1))
 
@@ -113,24 +131,29 @@ def _entry(backbone: Backbone, dtype: torch.dtype) -> Tensor:
     return first.const[None].to(dtype).contiguous(memory_format=LAST)
 
 
-def _backbone_blocks(backbone: Backbone, ws: Tensor, dtype: torch.dtype) -> Iterator[FoldedBlock]:
+def _backbone_blocks(
+    backbone: Backbone, ws: Tensor, dtype: torch.dtype, smooth: Smooth | None
+) -> Iterator[FoldedBlock]:
     c = backbone.config
     assert not (c.bank.shares or c.tinted or c.mean_planes or c.bias_maps), "imported networks have none of these"
     used = 0
     for block in backbone.blocks:
         assert isinstance(block, Block)
         layers = [block.conv1] if block.resolution == 4 else [block.conv0, block.conv1]
-        convs = tuple(folded(layer, ws[:, used + k], dtype) for k, layer in enumerate(layers))
+        convs = tuple(folded(layer, ws[:, used + k], dtype, smooth=smooth) for k, layer in enumerate(layers))
         used += len(layers)
         yield FoldedBlock(convs, folded(block.output, ws[:, used], dtype))
 
 
-def superresolution_blocks(network: Superresolution, ws: Tensor, dtype: torch.dtype) -> tuple[FoldedBlock, ...]:
+def superresolution_blocks(
+    network: Superresolution, ws: Tensor, dtype: torch.dtype, smooth: Smooth | None = None
+) -> tuple[FoldedBlock, ...]:
     """The blocks of one subject's styles (1, num_ws, w_dim)."""
     w, blocks = ws[:, -1], []
     for block in network.blocks:
         assert isinstance(block, EnlargeBlock)
-        convs = tuple(folded(layer, w, dtype, block.clamp, tiled=True) for layer in (block.conv0, block.conv1))
+        layers = (block.conv0, block.conv1)
+        convs = tuple(folded(layer, w, dtype, block.clamp, tiled=True, smooth=smooth) for layer in layers)
         blocks.append(FoldedBlock(convs, folded(block.output, w, dtype, block.clamp)))
     return tuple(blocks)
 

@@ -1,4 +1,4 @@
-"""The optional native marcher: rays of imported generators in compiled code, several times as fast as torch's steps.
+"""The optional native part: what torch's steps are slowest at when imported generators are rendered, compiled.
 
 Never needed, and built only when asked for (``agile3d models native``): one file is handed to a C++ compiler, and the
 library lies in the user's cache, under a name that holds source, compiler options and processor. It is used if it is
@@ -18,16 +18,19 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from agile3d_cli.errors import Agile3dError
-from agile3d_cli.models.ray_field import Marched, RayField, march_rays, trial_rays
+from agile3d_cli.models.folded import Smooth, smoothed
+from agile3d_cli.models.layers import SLOPE
+from agile3d_cli.models.ray_field import March, Marched, RayField, march_rays, trial_rays
 
-SOURCE = Path(__file__).with_name("rays.cpp")
+SOURCE = Path(__file__).with_name("native.cpp")
 OPTIONS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
 WIDTHS = (32, 64, 33)
 """Features, hidden and outputs that the source is written for."""
@@ -38,8 +41,18 @@ AGREES = 1e-4
 MINUTES = 5
 
 
+@dataclass(frozen=True)
+class Native:
+    """What a library does."""
+
+    march: March
+    """As ``ray_field.march_rays``, of what ``fits``."""
+    smooth: Smooth
+    """As ``folded.smoothed``."""
+
+
 class NativeError(Agile3dError):
-    """The native marcher cannot be built or used."""
+    """The native part cannot be built or used."""
 
 
 def built() -> Path:
@@ -48,11 +61,11 @@ def built() -> Path:
     import platformdirs
 
     folder = platformdirs.user_cache_path("agile3d", appauthor=False) / "native"
-    return folder / f"rays-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    return folder / f"native-{hashlib.sha256(text).hexdigest()[:16]}.so"
 
 
 def build() -> Path:
-    """Compiles the library, tries it, and puts it where ``marcher`` finds it.
+    """Compiles the library, tries it, and puts it where ``compiled`` finds it.
 
     Raises:
         NativeError: there is no compiler, it fails, or the result does not agree with its twin.
@@ -74,13 +87,13 @@ def build() -> Path:
             raise NativeError(f"The compiler {command[0]} failed: {last}")
         _tried(made)
         os.replace(made, target)
-    marcher.cache_clear()
+    compiled.cache_clear()
     return target
 
 
 @cache
-def marcher() -> Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched] | None:
-    """The native form of ``ray_field.march_rays``; None where it was not built, or a warning says why not."""
+def compiled() -> Native | None:
+    """The native part; None where it was not built, or a warning says why not."""
     path = built()
     if not path.is_file():
         return None
@@ -124,27 +137,27 @@ def _processor() -> tuple[str, ...]:
     return platform.system(), platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), flags
 
 
-def _tried(path: Path) -> Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]:
-    """Loads a library and compares it with its twin on a small field of random numbers."""
+def _tried(path: Path) -> Native:
+    """Loads a library and compares it with its twins on small random numbers."""
     try:
-        function = ctypes.CDLL(str(path)).agile3d_march
+        library = ctypes.CDLL(str(path))
+        found = Native(partial(_march, library.agile3d_march), partial(_smooth, library.agile3d_smooth))
     except (OSError, AttributeError) as error:
-        raise NativeError(f"The native marcher {path} cannot be loaded ({error}).") from error
-    function.restype = ctypes.c_int
+        raise NativeError(f"The native part {path} cannot be loaded ({error}).") from error
+    library.agile3d_march.restype = ctypes.c_int
+    library.agile3d_smooth.restype = None
+    rng = torch.Generator().manual_seed(0)
+    rays = trial_rays(*WIDTHS)
+    picture = torch.randn(1, 32, 13, 41, generator=rng).contiguous(memory_format=torch.channels_last)
+    after = (picture, torch.randn(32, generator=rng), torch.randn(1, 1, 12, 40, generator=rng), 2.0)
+    pairs = [*zip(found.march(*rays), march_rays(*rays), strict=True), (found.smooth(*after), smoothed(*after))]
+    for ours, wanted in pairs:
+        if not torch.isfinite(ours).all() or float((ours - wanted).abs().max()) > AGREES:
+            raise NativeError(f"The native part {path} does not agree with its twin; build it anew.")
+    return found
 
-    def march(
-        field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
-    ) -> Marched:
-        return _called(function, field, origin, direction, first, draws, fine)
 
-    given = trial_rays(*WIDTHS)
-    for found, wanted in zip(march(*given), march_rays(*given), strict=True):
-        if not torch.isfinite(found).all() or float((found - wanted).abs().max()) > AGREES:
-            raise NativeError(f"The native marcher {path} does not agree with its twin; build it anew.")
-    return march
-
-
-def _called(
+def _march(
     function: Callable[..., int],
     field: RayField,
     origin: Tensor,
@@ -162,25 +175,40 @@ def _called(
     hidden, hidden_bias = field.decoder.hidden.contiguous(), field.decoder.hidden_bias.contiguous()
     mix, rest = first.new_empty(count, colours), first.new_empty(4, count)
     pairs = (ctypes.c_int * (2 * len(field.planes.pairs)))(*(axis for pair in field.planes.pairs for axis in pair))
-
-    def at(tensor: Tensor | None) -> ctypes.c_void_p:
-        return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
     failed = function(
-        at(field.planes.table),
+        _at(field.planes.table),
         ctypes.c_int(field.planes.size[0]),
         ctypes.c_int(len(field.planes.pairs)),
         pairs,
         ctypes.c_float(2 / field.box),
-        *(at(tensor) for tensor in (hidden, hidden_bias, density, colour, bias)),
+        *(_at(tensor) for tensor in (hidden, hidden_bias, density, colour, bias)),
         ctypes.c_int64(count),
-        *(at(tensor) for tensor in (origin, direction, first)),
+        *(_at(tensor) for tensor in (origin, direction, first)),
         ctypes.c_int(first.shape[1]),
-        at(draws),
+        _at(draws),
         ctypes.c_int64(0 if draws is None or len(draws) == 1 else fine),
         ctypes.c_int(fine),
-        *(at(tensor) for tensor in (mix, *rest)),
+        *(_at(tensor) for tensor in (mix, *rest)),
         ctypes.c_int(torch.get_num_threads()),
     )
     assert not failed, "fits() lets only what the source is written for pass"
     return Marched(mix, *rest)
+
+
+def _smooth(function: Callable[..., None], x: Tensor, bias: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+    """Float32 on the CPU, with channels in sixteens; all else is left to the twin."""
+    _, channels, height, width = x.shape
+    if x.dtype != torch.float32 or x.device.type != "cpu" or channels % 16:
+        return smoothed(x, bias, noise, clamp)
+    x, size = x.contiguous(memory_format=torch.channels_last), (1, channels, height - 1, width - 1)
+    found = torch.empty(size, memory_format=torch.channels_last)
+    bias, noise = bias.contiguous(), None if noise is None else noise.contiguous()
+    sizes = (ctypes.c_int(count) for count in (height - 1, width - 1, channels))
+    edges = (ctypes.c_float(SLOPE), ctypes.c_float(clamp))
+    threads = ctypes.c_int(torch.get_num_threads())
+    function(_at(x), *sizes, _at(bias), _at(noise), *edges, _at(found), threads)
+    return found
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

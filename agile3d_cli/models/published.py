@@ -12,7 +12,6 @@ tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +21,13 @@ from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, superresolution_blocks
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.merged import merged_planes
-from agile3d_cli.models.native import fits, marcher
+from agile3d_cli.models.native import compiled, fits
 from agile3d_cli.models.published_rays import PublishedView, coarse_depths, rays
-from agile3d_cli.models.ray_field import Marched, RayField, folded_decoder, march_rays
+from agile3d_cli.models.ray_field import March, RayField, folded_decoder, march_rays
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 WIDER = 1.002
 """Colours reach a little beyond [0, 1]: 1.002 sigmoid - 0.001."""
-March = Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]
-"""As ``ray_field.march_rays``."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +60,19 @@ def published_subject(
         planes: (1, 3, C, S, S) of ``ws``, where they are known already.
         precision: of the convolutions, a key of ``PRECISIONS``. bf16 halves their time and moves pixels by some grey
             levels; rays are always float32.
-        native: march rays in compiled code, if it was built and fits.
+        native: use compiled code for what it fits, if it was built.
     """
     dtype, config = PRECISIONS[precision], generator.config
+    quick = compiled() if native else None
+    smooth = quick.smooth if quick else None
     if planes is None:
-        planes = folded_planes(generator.backbone, ws, dtype)
+        planes = folded_planes(generator.backbone, ws, dtype, smooth)
     larger = config.superresolution.sizes
-    blocks = superresolution_blocks(generator.superresolution, ws, dtype) if larger else ()
+    blocks = superresolution_blocks(generator.superresolution, ws, dtype, smooth) if larger else ()
     merged = merged_planes(planes[0], config.plane_axes)
     field = RayField(merged, folded_decoder(generator.decoder), config.box)
-    compiled = marcher() if native and fits(field, (config.coarse_samples, config.fine_samples)) else None
-    return PublishedSubject(config, field, blocks, dtype, compiled or march_rays)
+    fitting = quick and fits(field, (config.coarse_samples, config.fine_samples))
+    return PublishedSubject(config, field, blocks, dtype, quick.march if quick and fitting else march_rays)
 
 
 @torch.no_grad()

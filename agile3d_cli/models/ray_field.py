@@ -6,6 +6,7 @@ Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,6 +81,10 @@ class Marched(NamedTuple):
     """(R,) depth of the first sample."""
     farthest: Tensor
     """(R,) and of the last one."""
+
+
+March = Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]
+"""As ``march_rays``."""
 
 
 def march_rays(

@@ -1,7 +1,9 @@
-// Rays of an imported EG3D generator, one at a time from its first sample to its colour, all of it in the cache.
+// What torch's general steps are slowest at when an imported EG3D generator is rendered, all of it in the cache:
+// rays, one at a time from the first sample to the colour, and what follows an enlarging convolution.
 //
-// The same steps as `_march_part` in published.py, which is the twin and says what they mean; plain C interface, no
-// library but the language's own. Written for the widths that all published decoders have: 32 features, 64 hidden, 32 colours.
+// The twins say what the steps mean: `march_rays` in ray_field.py, `smoothed` in folded.py. Plain C interface, no
+// library but the language's own. Rays are written for the widths that all published decoders have: 32 features, 64
+// hidden, 32 colours.
 
 #include <algorithm>
 #include <atomic>
@@ -232,6 +234,22 @@ void add_colours(const Field& field, const float* hidden, const float* shares, i
     store(mix + W, high);
 }
 
+// Calls `work` in some threads; it is given what calls a function for each number of its share of `count`.
+template <class Work>
+void shared_out(int64_t count, int64_t together, int threads, Work work) {
+    std::atomic<int64_t> next{0};
+    const auto share = [&] {
+        work([&](auto&& one) {
+            for (int64_t start; (start = next.fetch_add(together)) < count;)
+                for (int64_t k = start; k < std::min(start + together, count); ++k) one(k);
+        });
+    };
+    std::vector<std::thread> helpers;
+    for (int k = 1; k < threads; ++k) helpers.emplace_back(share);
+    share();
+    for (auto& helper : helpers) helper.join();
+}
+
 }  // namespace
 
 extern "C" int agile3d_march(const float* table, int side, int planes, const int* pairs, float scale, const float* hidden,
@@ -241,7 +259,7 @@ extern "C" int agile3d_march(const float* table, int side, int planes, const int
                              float* seen, float* depth, float* nearest, float* farthest, int threads) {
     if (coarse < 4 || fine < 1 || coarse > MOST || fine > MOST) return 1;
     const Field field{table, side, planes, pairs, scale, hidden, hidden_bias, density, colour, output_bias};
-    const int samples = coarse + fine;
+    const int samples = coarse + fine;  // 5 or more
     const auto one = [&](int64_t ray, float(*layer)[(MOST + 8) * H]) {
         alignas(64) float raw[2][MOST + 8];
         float second[MOST], weights[2 * MOST], depths[2 * MOST], values[2 * MOST], shares[2][MOST + 8];
@@ -280,17 +298,59 @@ extern "C" int agile3d_march(const float* table, int side, int planes, const int
         nearest[ray] = depths[0];
         farthest[ray] = depths[samples - 1];
     };
-    std::atomic<int64_t> next{0};
-    const auto work = [&] {
+    shared_out(rays, TOGETHER, threads, [&](auto&& each) {
         // Zeros, as the last rows of a pass are read in eights.
         std::vector<float> rows(2 * (MOST + 8) * H, 0.0f);
-        for (int64_t start; (start = next.fetch_add(TOGETHER)) < rays;)
-            for (int64_t ray = start; ray < std::min(start + TOGETHER, rays); ++ray)
-                one(ray, reinterpret_cast<float(*)[(MOST + 8) * H]>(rows.data()));
-    };
-    std::vector<std::thread> helpers;
-    for (int k = 1; k < threads; ++k) helpers.emplace_back(work);
-    work();
-    for (auto& helper : helpers) helper.join();
+        each([&](int64_t ray) { one(ray, reinterpret_cast<float(*)[(MOST + 8) * H]>(rows.data())); });
+    });
     return 0;
+}
+
+// The filter (1, 3, 3, 1) / 4 along both sides of a picture (height + 1, width + 1, channels) that is framed by zeros,
+// then bias, noise (height, width), leaky ReLU and clamp; channels are a multiple of 16.
+extern "C" void agile3d_smooth(const float* picture, int height, int width, int channels, const float* bias,
+                               const float* noise, float slope, float clamp, float* out, int threads) {
+    constexpr int BLOCK = 32;
+    constexpr float TAPS[4] = {0.25f, 0.75f, 0.75f, 0.25f};
+    const int64_t line = static_cast<int64_t>(width + 1) * channels;
+    shared_out(height, 4, threads, [&](auto&& each) {
+        std::vector<float> mixed((BLOCK + 3) * channels);
+        each([&](int64_t y) {
+            const float* rows[4];
+            float taps[4];
+            for (int k = 0; k < 4; ++k) {
+                const int64_t row = y + k - 1;
+                const bool there = row >= 0 && row <= height;
+                rows[k] = picture + (there ? row : y) * line;
+                taps[k] = there ? TAPS[k] : 0;
+            }
+            for (int left = 0; left < width; left += BLOCK) {
+                const int count = std::min(BLOCK, width - left);
+                for (int k = 0; k < count + 3; ++k) {
+                    const int column = left + k - 1;
+                    float* to = mixed.data() + k * channels;
+                    if (column < 0 || column > width) {
+                        std::memset(to, 0, channels * sizeof(float));
+                        continue;
+                    }
+                    const int64_t at = static_cast<int64_t>(column) * channels;
+                    for (int c = 0; c < channels; c += W)
+                        store(to + c, load(rows[0] + at + c) * taps[0] + load(rows[1] + at + c) * taps[1] +
+                                          load(rows[2] + at + c) * taps[2] + load(rows[3] + at + c) * taps[3]);
+                }
+                for (int k = 0; k < count; ++k) {
+                    const float* from = mixed.data() + k * channels;
+                    const int64_t pixel = y * width + left + k;
+                    const float more = noise ? noise[pixel] : 0;
+                    for (int c = 0; c < channels; c += W) {
+                        Lane x = (load(from + c) + load(from + 3 * channels + c)) * TAPS[0] +
+                                 (load(from + channels + c) + load(from + 2 * channels + c)) * TAPS[1];
+                        x += load(bias + c) + more;
+                        x = x < 0 ? x * slope : x;
+                        store(out + pixel * channels + c, lower(higher(x, all(-clamp)), all(clamp)));
+                    }
+                }
+            }
+        });
+    });
 }
