@@ -162,7 +162,8 @@ def enlarged_view(blocks: Iterable[FoldedBlock], features: Tensor, entry: int, d
     """``Superresolution.forward`` of one picture (1, F, R, R)."""
     if features.shape[-1] != entry:
         features = F.interpolate(features, (entry, entry), mode="bilinear", align_corners=False, antialias=True)
-    x = features.to(dtype).contiguous(memory_format=LAST)
+    # A copy: layers may overwrite what they are given.
+    x = features.to(dtype).clone(memory_format=LAST)
     _, image = _run(blocks, x, features[:, :3])
     assert image is not None
     return image.contiguous()

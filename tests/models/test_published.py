@@ -16,7 +16,13 @@ from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, PublishedC
 from agile3d_cli.models.foreign import eg3d_names, from_eg3d
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.layers import upsample
-from agile3d_cli.models.published import published_subject, render_published, render_subject
+from agile3d_cli.models.published import (
+    full_picture,
+    published_subject,
+    ray_picture,
+    render_published,
+    render_subject,
+)
 from agile3d_cli.models.published_plain import render_published_plain
 from agile3d_cli.models.superresolution import Superresolution
 from agile3d_cli.models.texels import AXES
@@ -175,6 +181,18 @@ def test_the_fast_way_shows_what_the_plain_one_does(axes: str, white: bool) -> N
     wanted = render_published_plain(network, ws[:1].repeat(2, 1, 1), labels, coarse, fine)
     torch.testing.assert_close(both.image, wanted.image, rtol=0, atol=5e-5)
     torch.testing.assert_close(both.depth, wanted.depth, rtol=0, atol=1e-5)
+
+
+def test_what_was_rendered_is_not_overwritten() -> None:
+    torch.manual_seed(0)
+    larger = SuperresolutionConfig(rendered=8, entry=8, sizes=(8, 16), channels=(32, 4))
+    network = TriplaneGenerator(dataclasses.replace(TINY, superresolution=larger)).requires_grad_(False)
+    ws, label = torch.randn(1, TINY.num_ws, TINY.w_dim), camera.portrait_label(0.3, 0.1)[None]
+    subject = published_subject(network, ws)
+    rendered = ray_picture(subject, label, 0.5, None).rendered
+    before = rendered.clone()
+    torch.testing.assert_close(full_picture(subject, rendered), network.superresolution(before, ws), rtol=0, atol=5e-5)
+    assert torch.equal(rendered, before)
 
 
 def test_bf16_moves_pixels_a_little_and_rays_stay() -> None:
