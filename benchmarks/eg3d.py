@@ -1,6 +1,6 @@
 """How near an imported EG3D-type generator comes to recorded results of its reference, and what each stage costs.
 
-    python -m benchmarks.eg3d --pickle FILE --case CASE.npz [--threads 1] [--rendered PX]
+    python -m benchmarks.eg3d --pickle FILE --case CASE.npz [--threads 1] [--rendered PX] [--precision bf16] [--native]
 
 Imports FILE as ``agile3d models import`` does (in memory), replays the case and prints one JSON document: largest and
 root mean square error of everything that the case holds (``range`` is the largest recorded magnitude), and CPU seconds
@@ -30,9 +30,11 @@ from agile3d_cli import __version__
 from agile3d_cli.errors import Agile3dError, MissingError, RefusedError
 from agile3d_cli.models.checkpoints import build
 from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.folded import folded_planes
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.importing import ImportOptions, convert
-from agile3d_cli.models.published import render_features
+from agile3d_cli.models.native import compiled
+from agile3d_cli.models.published import PRECISIONS, full_picture, published_subject, ray_picture
 from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.safefile import file_sha256
 
@@ -76,7 +78,9 @@ class Replay:
 
 
 @torch.no_grad()
-def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor]) -> Replay:
+def replay(
+    generator: TriplaneGenerator, case: Mapping[str, Tensor], precision: str = "float32", native: bool = False
+) -> Replay:
     """Makes everything that a case holds anew, and compares."""
     done, config = Replay(), generator.config
     z, condition = case["z"].float(), case["c_cond"].float()
@@ -85,8 +89,10 @@ def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor]) -> Replay:
         ws = generator.mapping(z, condition, psi, cutoff)
     done.compare("ws", ws, case)
     done.compare("ws_psi1", generator.mapping(z, condition), case)
+    dtype, quick = PRECISIONS[precision], compiled() if native else None
+    smooth = quick.smooth if quick else None
     with done.stage("backbone"):
-        planes = generator.backbone(ws)
+        planes = torch.cat([folded_planes(generator.backbone, w, dtype, smooth) for w in ws.split(1)])
     flat = planes.flatten(1, 2)
     if STRIDED in case:
         done.compare(STRIDED, flat[:, :, ::8, ::8], case)
@@ -106,13 +112,16 @@ def replay(generator: TriplaneGenerator, case: Mapping[str, Tensor]) -> Replay:
         coarse, fine = _draws(case, k, len(views), config)
         # One latent may have many views, or each view its own.
         own = slice(k, k + 1) if len(ws) == len(views) else slice(0, 1)
+        if k == 0 or len(ws) == len(views):
+            with done.stage(f"subject_{k}"):
+                subject = published_subject(generator, ws[own], planes[own], precision, native)
         with done.stage(f"render_{k}"):
-            rendered, depth = render_features(generator, planes[own], label[None], coarse, fine)
-        done.compare(f"image_raw_{k}", rendered[:, :3], case)
-        done.compare(f"image_depth_{k}", depth, case)
+            seen = ray_picture(subject, label[None], coarse, fine)
+        done.compare(f"image_raw_{k}", seen.rendered[:, :3], case)
+        done.compare(f"image_depth_{k}", seen.held_depth, case)
         if config.superresolution.sizes:
             with done.stage(f"superresolution_{k}"):
-                image = generator.superresolution(rendered, ws[own])
+                image = full_picture(subject, seen.rendered)
             done.compare(f"image_{k}", image, case)
     return done
 
@@ -155,14 +164,16 @@ def read_case(path: Path) -> dict[str, Tensor]:
     return case
 
 
-def measure(pickle: Path, case: Path, rendered: int | None = None) -> dict[str, Any]:
+def measure(
+    pickle: Path, case: Path, rendered: int | None = None, precision: str = "float32", native: bool = False
+) -> dict[str, Any]:
     """The document of a file and a case."""
     given = read_case(case)
     start = time.process_time()
     imported = convert(pickle, ImportOptions(name="benchmark", rendered=rendered))
     generator, _ = build(imported.model, pickle)
     seconds = {"import": round(time.process_time() - start, 4)}
-    done = replay(generator, given)
+    done = replay(generator, given, precision, native)
     worst: dict[str, float] = {}
     for name, error in done.errors.items():
         kind = re.sub(r"_\d+$", "", name)
@@ -178,6 +189,8 @@ def measure(pickle: Path, case: Path, rendered: int | None = None) -> dict[str, 
         "errors": done.errors,
         "absent": done.absent,
         "cpu_seconds": seconds | done.seconds,
+        "precision": precision,
+        "native": native,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -190,10 +203,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", type=Path, required=True, help="recorded case, .npz")
     parser.add_argument("--rendered", type=int, help="pixels that are rendered, over what the file says")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), default="float32", help="of the convolutions")
+    parser.add_argument("--native", action="store_true", help="use what `agile3d models native` has built")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     try:
-        document = measure(args.pickle, args.case, args.rendered)
+        document = measure(args.pickle, args.case, args.rendered, args.precision, args.native)
     except Agile3dError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

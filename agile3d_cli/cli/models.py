@@ -99,6 +99,22 @@ def remove(session: Session, model: Name) -> None:
     session.result({"model": model, "file": str(path)}, f"Removed {path}")
 
 
+def native(
+    session: Session,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it again.")] = False,
+) -> None:
+    """Compiles the part that makes views of imported generators faster on this processor. Never needed."""
+    from agile3d_cli.models.native import build, built
+
+    path = built()
+    if remove:
+        path.unlink(missing_ok=True)
+        session.result({"native": None, "file": str(path)}, f"Removed {path}")
+        return
+    build()
+    session.result({"native": str(path), "file": str(path)}, f"Built and tried: {path}")
+
+
 def verify(session: Session) -> None:
     """Reads every model in full and checks it against its checksum or the shipped list."""
     from agile3d_cli.registry import assets, list_files
@@ -111,4 +127,5 @@ add_command(group, "models list", list_models)
 add_command(group, "models show", show)
 add_command(group, "models import", import_model)
 add_command(group, "models remove", remove)
+add_command(group, "models native", native)
 add_command(group, "models verify", verify)

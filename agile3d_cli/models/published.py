@@ -1,11 +1,13 @@
 """Imported EG3D generator + subject + cameras -> its picture, exactly as its weights were trained to make it.
 
-In: planes, styles, labels. Out: the small rendered picture, its depth, and the full picture. The flows of this project
-render with ``volume.py``; the published renderer differs from it in where samples lie and in what is averaged, which
-matters only where equal output is wanted.
-Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement; importance sampling of NeRF (Mildenhall et al.,
-ECCV 2020), section 5.2, with the smoothing of Mip-NeRF (Barron et al., ICCV 2021), section 3.2. Written from the
-papers and checked against recorded tensors.
+In: styles, labels. Out: the small rendered picture, its depth, and the full picture. The flows of this project render
+with ``volume.py``; the published renderer differs from it in where samples lie and in what is averaged, which matters
+only where equal output is wanted.
+
+``published_plain.py`` is the plain twin. Here everything that depends on the subject alone is made once
+(``published_subject``), and rays are taken in parts that stay in a CPU's cache. No gradients.
+Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement. Written from the paper and checked against recorded
+tensors.
 """
 
 from __future__ import annotations
@@ -13,32 +15,67 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from agile3d_cli import camera
 from agile3d_cli.models.config import GeneratorConfig
+from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, superresolution_blocks
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.triplane import plane_features
+from agile3d_cli.models.merged import merged_planes
+from agile3d_cli.models.native import compiled, fits
+from agile3d_cli.models.published_rays import PublishedView, coarse_depths, rays
+from agile3d_cli.models.ray_field import March, RayField, folded_decoder, march_rays
 
-SMALLEST = 1e-5
-"""Added to every weight before sampling; bins with less probability than this give their lower edge."""
-FLOOR = 0.01
-"""Weight that every interval gets, so that none is never looked at."""
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+WIDER = 1.002
+"""Colours reach a little beyond [0, 1]: 1.002 sigmoid - 0.001."""
 
 
 @dataclass(frozen=True)
-class PublishedView:
-    """What an imported generator shows."""
+class PublishedSubject:
+    """Everything that the pictures and the surface of one subject share."""
 
-    rendered: Tensor
-    """(N, F, R, R): the feature picture, its first three channels RGB in [-1, 1]."""
-    depth: Tensor
-    """(N, 1, R, R) world units along the ray."""
-    image: Tensor | None
-    """(N, 3, S, S) about [-1, 1]; None where the generator has no super-resolution."""
+    config: GeneratorConfig
+    field: RayField
+    blocks: tuple[FoldedBlock, ...]
+    """Of the super-resolution; none where the generator has none."""
+    dtype: torch.dtype
+    """Of the convolutions."""
+    march: March
+    """Torch's steps, or compiled ones, see ``native.py``."""
 
 
+@torch.no_grad()
+def published_subject(
+    generator: TriplaneGenerator,
+    ws: Tensor,
+    planes: Tensor | None = None,
+    precision: str = "float32",
+    native: bool = True,
+) -> PublishedSubject:
+    """Makes a subject of styles (1, num_ws, w_dim).
+
+    Args:
+        generator: an imported one, without deformation.
+        ws: styles.
+        planes: (1, 3, C, S, S) of ``ws``, where they are known already.
+        precision: of the convolutions, a key of ``PRECISIONS``. bf16 halves their time and moves pixels by some grey
+            levels; rays are always float32.
+        native: use compiled code for what it fits, if it was built.
+    """
+    dtype, config = PRECISIONS[precision], generator.config
+    quick = compiled() if native else None
+    smooth = quick.smooth if quick else None
+    if planes is None:
+        planes = folded_planes(generator.backbone, ws, dtype, smooth)
+    larger = config.superresolution.sizes
+    blocks = superresolution_blocks(generator.superresolution, ws, dtype, smooth) if larger else ()
+    merged = merged_planes(planes[0], config.plane_axes)
+    field = RayField(merged, folded_decoder(generator.decoder), config.box)
+    fitting = quick and fits(field, (config.coarse_samples, config.fine_samples))
+    return PublishedSubject(config, field, blocks, dtype, quick.march if quick and fitting else march_rays)
+
+
+@torch.no_grad()
 def render_published(
     generator: TriplaneGenerator,
     ws: Tensor,
@@ -46,8 +83,9 @@ def render_published(
     coarse: Tensor | float = 0.5,
     fine: Tensor | None = None,
     planes: Tensor | None = None,
+    precision: str = "float32",
 ) -> PublishedView:
-    """Renders labels (N, 25) of styles (N, num_ws, w_dim).
+    """Renders labels (N, 25) of styles (N, num_ws, w_dim), each picture its own subject.
 
     Args:
         generator: an imported one, without deformation.
@@ -57,101 +95,83 @@ def render_published(
             draws them anew for each picture, 0.5 puts them in the middle.
         fine: (N or 1, R * R, fine_samples) draws in [0, 1); evenly spread without it.
         planes: of ``ws``, where they are known already.
+        precision: of the convolutions, see ``published_subject``.
     """
-    planes = generator.backbone(ws) if planes is None else planes
-    rendered, depth = render_features(generator, planes, labels, coarse, fine)
-    image = generator.superresolution(rendered, ws) if generator.config.superresolution.sizes else None
-    return PublishedView(rendered, depth, image)
+    subjects = (
+        published_subject(generator, ws[n : n + 1], None if planes is None else planes[n : n + 1], precision)
+        for n in range(len(labels))
+    )
+    return _together([_shown(subject, labels, n, coarse, fine) for n, subject in enumerate(subjects)])
 
 
-def render_features(
-    generator: TriplaneGenerator,
-    planes: Tensor,
-    labels: Tensor,
-    coarse: Tensor | float = 0.5,
-    fine: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """``rendered`` and ``depth`` of ``render_published``, without the super-resolution."""
-    config = generator.config
-    size = config.superresolution.rendered
-    origin, direction = _rays(labels, size)
-    first = _coarse_depths(config, origin, coarse)
-    raw, colour = _ask(generator, planes, origin, direction, first)
-    weights, _ = _march(raw, first)
-    second = _fine_depths(first, weights, config.fine_samples, fine)
-    raw_second, colour_second = _ask(generator, planes, origin, direction, second)
-    depths, order = torch.sort(torch.cat([first, second], -1), -1)
-    raw = torch.cat([raw, raw_second], -1).gather(-1, order)
-    colour = torch.cat([colour, colour_second], -2)
-    colour = colour.gather(-2, order[..., None].expand_as(colour))
-    weights, middle = _march(raw, depths)
-    shade = (colour[..., 1:, :] + colour[..., :-1, :]) / 2
-    features = (weights[..., None] * shade).sum(-2)
-    if config.published.white_back:
-        features = features + 1 - weights.sum(-1, keepdim=True)
-    features = 2 * features - 1
-    rendered = features.transpose(1, 2).unflatten(2, (size, size))
-    # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
-    depth = ((weights * middle).sum(-1) / weights.sum(-1)).nan_to_num(float("inf"))
-    return rendered, depth.clamp(depths.min(), depths.max()).unflatten(1, (size, size))[:, None]
+@torch.no_grad()
+def render_subject(
+    subject: PublishedSubject, labels: Tensor, coarse: Tensor | float = 0.5, fine: Tensor | None = None
+) -> PublishedView:
+    """``render_published`` for the labels (N, 25) of one subject."""
+    return _together([_shown(subject, labels, n, coarse, fine) for n in range(len(labels))])
 
 
-def _rays(labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """``camera.rays``, rounded as the reference does it: by way of a point in the world, which costs some bits of the
-    direction and is seen where density rises steeply."""
-    matrix, intrinsic = camera.split_label(labels)
-    line = (torch.arange(size, device=labels.device, dtype=labels.dtype) + 0.5) / size
-    v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(line, line, indexing="ij"))
-    y = (v - intrinsic[:, 1, 2, None]) / intrinsic[:, 1, 1, None]
-    x = (u - intrinsic[:, 0, 2, None] - intrinsic[:, 0, 1, None] * y) / intrinsic[:, 0, 0, None]
-    one = torch.ones_like(x)
-    place = (matrix @ torch.stack([x, y, one, one], 1)).transpose(1, 2)[..., :3]
-    origin = matrix[:, None, :3, 3].expand_as(place)
-    return origin, F.normalize(place - origin, dim=-1)
+@dataclass(frozen=True)
+class RayPicture:
+    """What the rays of one picture saw."""
+
+    rendered: Tensor
+    """(1, F, R, R)."""
+    depth: Tensor
+    """(1, 1, R, R), infinite where a ray met nothing."""
+    nearest: Tensor
+    """Depth of the first sample of all."""
+    farthest: Tensor
+    """Depth of the last one."""
+
+    @property
+    def held_depth(self) -> Tensor:
+        """(1, 1, R, R), between these."""
+        return self.depth.clamp(self.nearest, self.farthest)
 
 
-def _coarse_depths(config: GeneratorConfig, origin: Tensor, draws: Tensor | float) -> Tensor:
-    """(N, R, S): strata begin at evenly spaced depths from near to far, so the last one reaches beyond far."""
-    count = config.coarse_samples
-    start = torch.linspace(config.near, config.far, count, device=origin.device, dtype=origin.dtype)
-    return (start + draws * (config.far - config.near) / (count - 1)).expand(*origin.shape[:-1], count)
+@torch.no_grad()
+def ray_picture(subject: PublishedSubject, label: Tensor, coarse: Tensor | float, fine: Tensor | None) -> RayPicture:
+    """Marches the rays of a label (1, 25); draws are (1, R * R, samples)."""
+    size = subject.config.superresolution.rendered
+    origin, direction = rays(label, size)
+    first = coarse_depths(subject.config, origin, coarse)
+    drawn = None if fine is None else fine.reshape(-1, subject.config.fine_samples)
+    seen = subject.march(subject.field, origin[0], direction[0], first[0], drawn, subject.config.fine_samples)
+    # What all samples' colours have in common, and from [0, 1] to [-1, 1].
+    light = seen.seen[:, None]
+    features = seen.mix * (2 * WIDER) - light * (WIDER - 1)
+    features = features + (1 - 2 * light if subject.config.published.white_back else -1)
+    square = features.T.reshape(1, -1, size, size)
+    return RayPicture(square, seen.depth.reshape(1, 1, size, size), seen.nearest.min(), seen.farthest.max())
 
 
-def _ask(
-    generator: TriplaneGenerator, planes: Tensor, origin: Tensor, direction: Tensor, depths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Raw density (N, R, S) and colour features (N, R, S, F); outside the box the planes are zero, space is not."""
-    points = (origin[..., None, :] + direction[..., None, :] * depths[..., None]).flatten(1, 2)
-    normalised = points * (2 / generator.config.box)
-    raw = generator.decoder.raw(plane_features(planes, normalised, generator.config.plane_axes))
-    raw = raw.unflatten(1, tuple(depths.shape[1:]))
-    return raw[..., 0], torch.sigmoid(raw[..., 1:]) * 1.002 - 0.001
+@torch.no_grad()
+def full_picture(subject: PublishedSubject, rendered: Tensor) -> Tensor:
+    """The super-resolution (1, 3, S, S) of what was rendered (1, F, R, R)."""
+    return enlarged_view(subject.blocks, rendered, subject.config.superresolution.entry, subject.dtype)
 
 
-def _march(raw: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights and middles of the intervals, each (N, R, S - 1); raw densities are averaged before the softplus."""
-    density = F.softplus((raw[..., 1:] + raw[..., :-1]) / 2 - 1)
-    left = torch.exp(-density * depths.diff(dim=-1))
-    before = torch.cumprod(torch.cat([torch.ones_like(left[..., :1]), left[..., :-1] + 1e-10], -1), -1)
-    return (1 - left) * before, (depths[..., 1:] + depths[..., :-1]) / 2
+def _shown(
+    subject: PublishedSubject, labels: Tensor, n: int, coarse: Tensor | float, fine: Tensor | None
+) -> tuple[RayPicture, Tensor | None]:
+    """Picture ``n``, with draws of its own or those that all share."""
+    if isinstance(coarse, Tensor) and len(coarse) > 1:
+        coarse = coarse[n : n + 1]
+    if fine is not None and len(fine) > 1:
+        fine = fine[n : n + 1]
+    seen = ray_picture(subject, labels[n : n + 1], coarse, fine)
+    return seen, full_picture(subject, seen.rendered) if subject.blocks else None
 
 
-def _fine_depths(depths: Tensor, weights: Tensor, count: int, draws: Tensor | None) -> Tensor:
-    """Depths (N, R, count), unsorted, where the blurred weights (N, R, S - 1) of the coarse pass are large."""
-    flat = weights.flatten(0, 1)[:, None]
-    blurred = F.avg_pool1d(F.max_pool1d(flat, 2, stride=1, padding=1), 2, stride=1)[:, 0].reshape(weights.shape)
-    # The first and last interval are left out. Bin edges are the intervals' middles from the first on, so the last
-    # middle is never reached: a quirk of the published renderer.
-    inner = blurred[..., 1:-1] + FLOOR + SMALLEST
-    edges = ((depths[..., 1:] + depths[..., :-1]) / 2)[..., : inner.shape[-1] + 1]
-    cdf = torch.cumsum(inner / inner.sum(-1, keepdim=True), -1)
-    cdf = torch.cat([torch.zeros_like(cdf[..., :1]), cdf], -1)
-    if draws is None:
-        draws = (torch.arange(count, device=depths.device, dtype=depths.dtype) + 0.5) / count
-    u = draws.expand(*depths.shape[:-1], count).contiguous()
-    upper = torch.searchsorted(cdf, u, right=True)
-    lower, upper = (upper - 1).clamp(min=0), upper.clamp(max=cdf.shape[-1] - 1)
-    low, high = cdf.gather(-1, lower), cdf.gather(-1, upper)
-    width = torch.where(high - low < SMALLEST, torch.ones_like(low), high - low)
-    start, end = edges.gather(-1, lower), edges.gather(-1, upper)
-    return start + (u - low) / width * (end - start)
+def _together(shown: list[tuple[RayPicture, Tensor | None]]) -> PublishedView:
+    """One view of several pictures; depths are held between the nearest and the farthest sample of all."""
+    nearest = torch.stack([seen.nearest for seen, _ in shown]).min()
+    farthest = torch.stack([seen.farthest for seen, _ in shown]).max()
+    images = [image for _, image in shown if image is not None]
+    return PublishedView(
+        torch.cat([seen.rendered for seen, _ in shown]),
+        torch.cat([seen.depth for seen, _ in shown]).clamp(nearest, farthest),
+        torch.cat(images) if images else None,
+    )

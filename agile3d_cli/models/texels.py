@@ -7,6 +7,7 @@ again and again, both lists are made once. ``triplane.plane_features_plain`` is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,17 +43,24 @@ class Texels:
 
 def texels_of(normalised: Tensor, size: tuple[int, int], axes: str) -> Texels:
     """The texels that points (P, 3) in [-1, 1] read, bilinearly, the mean over the planes; zeros lie outside."""
+    texels = texels_along(normalised, size, AXES[axes])
+    return Texels(texels.rows, texels.shares / 3, size)
+
+
+def texels_along(normalised: Tensor, size: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Texels:
+    """``texels_of`` for any planes, each along a pair of coordinates, without the mean: (P, 4 K) rows and shares."""
     height, width = size
     row = width + 2
-    rows, shares = [], []
-    for number, (along, across) in enumerate(AXES[axes]):
-        left, u = _cell(normalised[:, along], width)
-        top, v = _cell(normalised[:, across], height)
+    coordinates, rows, shares = normalised.T.contiguous(), list[Tensor](), list[Tensor]()
+    cells = {count: _cell(coordinates, count) for count in {width, height}}
+    for number, (along, across) in enumerate(pairs):
+        left, u = (found[along] for found in cells[width])
+        top, v = (found[across] for found in cells[height])
         first = number * (height + 2) * row + top * row + left
         both = u * v
         rows += [first, first + 1, first + row, first + row + 1]
         shares += [1 - u - v + both, u - both, v - both, both]
-    return Texels(torch.stack(rows, 1), torch.stack(shares, 1) / 3, size)
+    return Texels(torch.stack(rows, 1), torch.stack(shares, 1), size)
 
 
 def gathered(planes: Tensor, texels: Texels) -> Tensor:

@@ -24,7 +24,8 @@ COMMANDS = [
     ("apply",), ("export",), ("view",), ("new-style",), ("pose",), ("doctor",), ("licenses",), ("plugins", "list"),
     ("styles", "list"), ("styles", "show"), ("styles", "install"), ("styles", "remove"), ("styles", "verify"),
     ("styles", "blend"),
-    ("models", "list"), ("models", "show"), ("models", "import"), ("models", "remove"), ("models", "verify"),
+    ("models", "list"), ("models", "show"), ("models", "import"), ("models", "remove"), ("models", "native"),
+    ("models", "verify"),
 ]  # fmt: skip
 
 

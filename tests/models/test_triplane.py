@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.models.config import GeneratorConfig, TraitsConfig
+from agile3d_cli.models.merged import merged_planes
 from agile3d_cli.models.texels import AXES, gathered, texels_of
 from agile3d_cli.models.triplane import DARKEST, TABLE_POINTS, Decoder, plane_features, plane_features_plain
 
@@ -51,6 +52,17 @@ def test_many_points_are_looked_up_as_few_are(axes: str) -> None:
     corners = torch.tensor([[-1.0, -1, -1], [1, 1, 1], [9, 0, 0], [0, -9, 0]]).repeat(TABLE_POINTS, 1).expand(2, -1, 3)
     expected = plane_features_plain(planes, corners, axes)
     torch.testing.assert_close(plane_features(planes, corners, axes), expected, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_planes_that_see_the_same_are_one(axes: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    planes = torch.randn(1, 3, 4, 6, 6, generator=rng)
+    points = 2.6 * torch.rand(1, 500, 3, generator=rng) - 1.3
+    merged = merged_planes(planes[0], axes)
+    assert len(merged.planes) == (2 if axes == "xy_xz_zx" else 3)
+    expected = plane_features_plain(planes, points, axes)[0]
+    torch.testing.assert_close(merged.features(points[0]), expected, rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize("axes", AXES)

@@ -1,0 +1,175 @@
+"""Convolutions of one subject: styles, norms and gains multiplied into plain weights, once, for all of its pictures.
+
+What is left of a layer is a convolution with a bias and a leaky ReLU in place. The gain of the ReLU is in weights, bias
+and noise too, as it passes through. Pictures lie channels last, which a CPU's convolutions want, and the filter behind
+an enlarging convolution is one of its own for each channel. ``layers.ModulatedConv`` is the plain twin.
+Source: Karras et al. 2020 (StyleGAN2), equations 1 to 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agile3d_cli.models.backbone import Backbone, Block
+from agile3d_cli.models.layers import GAIN, SLOPE, ModulatedConv, blur_kernel, upsample
+from agile3d_cli.models.superresolution import EnlargeBlock, Superresolution
+from agile3d_cli.models.winograd import TiledWeight, tiled_conv, tiled_weight
+
+LAST = torch.channels_last
+Smooth = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+"""As ``smoothed``, or compiled, see ``native.py``."""
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """A layer of one subject."""
+
+    weight: Tensor | TiledWeight
+    """(outputs, inputs, K, K); of enlarging ones (inputs, outputs, K, K)."""
+    bias: Tensor
+    """(outputs,)."""
+    noise: Tensor | None
+    """(1, 1, H, W), added before the ReLU."""
+    up: bool
+    plain: bool
+    clamp: float
+    smooth: Smooth
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(1, inputs, H, W) -> (1, outputs, H', W')."""
+        if isinstance(self.weight, TiledWeight):
+            return tiled_conv(x, self.weight, self.bias, SLOPE, self.clamp)
+        if self.up:
+            return self.smooth(F.conv_transpose2d(x, self.weight, stride=2), self.bias, self.noise, self.clamp)
+        x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        return _finished(x, self.noise, 1.0 if self.plain else SLOPE, self.clamp)
+
+
+def smoothed(x: Tensor, bias: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+    """What follows an enlarging convolution: (1, C, H + 1, W + 1) -> (1, C, H, W)."""
+    kernel = blur_kernel(4.0, x).expand(x.shape[1], 1, 4, 4)
+    return _finished(F.conv2d(x, kernel, bias, padding=1, groups=x.shape[1]), noise, SLOPE, clamp)
+
+
+def _finished(x: Tensor, noise: Tensor | None, slope: float, clamp: float) -> Tensor:
+    if noise is not None:
+        x += noise
+    if slope != 1:
+        F.leaky_relu_(x, slope)
+    return x if math.isinf(clamp) else x.clamp_(-clamp, clamp)
+
+
+@dataclass(frozen=True)
+class FoldedBlock:
+    """One resolution: convolutions, and the output that is added to the image so far."""
+
+    convs: tuple[FoldedConv, ...]
+    output: FoldedConv
+
+    def __call__(self, x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features (1, C, H, W) and image (1, I, H, W) -> both at the block's size, the image in single precision."""
+        for conv in self.convs:
+            x = conv(x)
+        shown = self.output(x).float()
+        if image is None:
+            return x, shown
+        return x, shown.add_(upsample(image) if self.convs[0].up else image)
+
+
+def folded(
+    layer: ModulatedConv,
+    w: Tensor,
+    dtype: torch.dtype,
+    clamp: float = math.inf,
+    tiled: bool = False,
+    smooth: Smooth | None = None,
+) -> FoldedConv:
+    """A layer with the style w (1, w_dim) in its weights; ``tiled`` lets it work in tiles, see ``winograd.py``."""
+    smooth = smooth or smoothed
+    style = layer.affine(w)[0]
+    if layer.plain:
+        scale, gain = style[None] * layer.gain, 1.0
+    else:
+        scale, gain = style[None] * _norms(layer.weight * style[:, None, None], layer.floor)[:, None], GAIN
+    weight = layer.weight * (scale * gain)[:, :, None, None]
+    weight = weight.transpose(0, 1) if layer.up else weight
+    noise = (layer.noise_const * (layer.noise_strength * gain)).to(dtype)[None, None] if layer.noise else None
+    weight = weight.to(dtype).contiguous(memory_format=LAST)
+    if (
+        tiled
+        and dtype == torch.float32
+        and weight.device.type == "cpu"
+        and not (layer.up or layer.plain or layer.noise)
+    ):
+        return FoldedConv(tiled_weight(weight), layer.bias * gain, None, False, False, clamp, smooth)
+    return FoldedConv(weight, (layer.bias * gain).to(dtype), noise, layer.up, layer.plain, clamp, smooth)
+
+
+def _norms(weight: Tensor, floor: float) -> Tensor:
+    """What each output of (outputs, inputs, K, K) is multiplied by."""
+    return torch.rsqrt(weight.flatten(1).square_().sum(1) + floor)
+
+
+def folded_planes(
+    backbone: Backbone, ws: Tensor, dtype: torch.dtype = torch.float32, smooth: Smooth | None = None
+) -> Tensor:
+    """``Backbone.forward`` of one subject's styles (1, num_ws, w_dim); folded weights are dropped block by block."""
+    _, image = _run(_backbone_blocks(backbone, ws, dtype, smooth), _entry(backbone, dtype), None)
+    assert image is not None
+    return image.contiguous().unflatten(1, (3, -1))
+
+
+def _entry(backbone: Backbone, dtype: torch.dtype) -> Tensor:
+    first = backbone.blocks[0]
+    assert isinstance(first, Block)
+    return first.const[None].to(dtype).contiguous(memory_format=LAST)
+
+
+def _backbone_blocks(
+    backbone: Backbone, ws: Tensor, dtype: torch.dtype, smooth: Smooth | None
+) -> Iterator[FoldedBlock]:
+    c = backbone.config
+    assert not (c.bank.shares or c.tinted or c.mean_planes or c.bias_maps), "imported networks have none of these"
+    used = 0
+    for block in backbone.blocks:
+        assert isinstance(block, Block)
+        layers = [block.conv1] if block.resolution == 4 else [block.conv0, block.conv1]
+        convs = tuple(folded(layer, ws[:, used + k], dtype, smooth=smooth) for k, layer in enumerate(layers))
+        used += len(layers)
+        yield FoldedBlock(convs, folded(block.output, ws[:, used], dtype))
+
+
+def superresolution_blocks(
+    network: Superresolution, ws: Tensor, dtype: torch.dtype, smooth: Smooth | None = None
+) -> tuple[FoldedBlock, ...]:
+    """The blocks of one subject's styles (1, num_ws, w_dim)."""
+    w, blocks = ws[:, -1], []
+    for block in network.blocks:
+        assert isinstance(block, EnlargeBlock)
+        layers = (block.conv0, block.conv1)
+        convs = tuple(folded(layer, w, dtype, block.clamp, tiled=True, smooth=smooth) for layer in layers)
+        blocks.append(FoldedBlock(convs, folded(block.output, w, dtype, block.clamp)))
+    return tuple(blocks)
+
+
+def enlarged_view(blocks: Iterable[FoldedBlock], features: Tensor, entry: int, dtype: torch.dtype) -> Tensor:
+    """``Superresolution.forward`` of one picture (1, F, R, R)."""
+    if features.shape[-1] != entry:
+        features = F.interpolate(features, (entry, entry), mode="bilinear", align_corners=False, antialias=True)
+    # A copy: layers may overwrite what they are given.
+    x = features.to(dtype).clone(memory_format=LAST)
+    _, image = _run(blocks, x, features[:, :3])
+    assert image is not None
+    return image.contiguous()
+
+
+def _run(blocks: Iterable[FoldedBlock], x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    for block in blocks:
+        x, image = block(x, image)
+    return x, image

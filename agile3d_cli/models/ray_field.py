@@ -1,0 +1,143 @@
+"""Rays of one subject of an imported generator -> their colours and depths, in parts that stay in a CPU's cache.
+
+``published_plain.py`` is the plain twin, and ``native.py`` may do the same in compiled code.
+Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agile3d_cli.models.layers import softplus
+from agile3d_cli.models.merged import MergedPlanes, merged_planes
+from agile3d_cli.models.published_rays import fine_depths, march
+from agile3d_cli.models.triplane import Decoder
+from agile3d_cli.models.volume import sample_shares
+
+POINTS = 12288
+"""Samples that are taken at a time: what is known of them stays in a CPU's cache."""
+
+
+@dataclass(frozen=True)
+class FoldedDecoder:
+    """The decoder with its gains in the weights."""
+
+    hidden: Tensor
+    """(C, H)."""
+    hidden_bias: Tensor
+    """(H,)."""
+    output: Tensor
+    """(H, 1 + F)."""
+    output_bias: Tensor
+    """(1 + F,)."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features (P, C) -> raw density and colours (P, 1 + F)."""
+        hidden = softplus(torch.addmm(self.hidden_bias, features, self.hidden))
+        return torch.addmm(self.output_bias, hidden, self.output)
+
+
+def folded_decoder(decoder: Decoder) -> FoldedDecoder:
+    """Of a decoder with one hidden layer, as all imported ones have."""
+    assert not decoder.more, "imported networks have one hidden layer"
+    first, last = decoder.hidden, decoder.output
+    return FoldedDecoder(
+        (first.weight * first.gain).T.contiguous(),
+        first.bias * first.lr,
+        (last.weight * last.gain).T.contiguous(),
+        last.bias * last.lr,
+    )
+
+
+@dataclass(frozen=True)
+class RayField:
+    """What rays are asked of."""
+
+    planes: MergedPlanes
+    decoder: FoldedDecoder
+    box: float
+    """Edge of the cube the planes cover, world units."""
+
+    def raw(self, points: Tensor) -> Tensor:
+        """Raw density and colours (P, 1 + F) at world points (P, 3)."""
+        return self.decoder(self.planes.features(points * (2 / self.box)))
+
+
+class Marched(NamedTuple):
+    """What R rays saw."""
+
+    mix: Tensor
+    """(R, F): sigmoids of the raw colours, by their shares."""
+    seen: Tensor
+    """(R,) sum of the shares."""
+    depth: Tensor
+    """(R,) world units, infinite where a ray met nothing."""
+    nearest: Tensor
+    """(R,) depth of the first sample."""
+    farthest: Tensor
+    """(R,) and of the last one."""
+
+
+March = Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]
+"""As ``march_rays``."""
+
+
+def march_rays(
+    field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
+) -> Marched:
+    """Marches rays (R, 3) with coarse depths (R, S) and fine ones by ``draws`` (R or 1, fine), or evenly spread."""
+    together = max(1, POINTS // max(first.shape[1], fine))
+    parts = []
+    for start in range(0, len(first), together):
+        part = slice(start, start + together)
+        drawn = draws[part] if draws is not None and len(draws) > 1 else draws
+        parts.append(_march_part(field, origin[part], direction[part], first[part], drawn, fine))
+    return Marched(*(torch.cat(found) for found in zip(*parts, strict=True)))
+
+
+def _march_part(
+    field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
+) -> Marched:
+    """Colours stay where they were made: the samples are put in order by depth, and their shares are put back."""
+    raw, colour = _ask(field, origin, direction, first)
+    weights, _ = march(raw, first)
+    second = fine_depths(first[None], weights[None], fine, draws)[0]
+    raw_second, colour_second = _ask(field, origin, direction, second)
+    depths, order = torch.sort(torch.cat([first, second], -1), -1)
+    weights, middle = march(torch.cat([raw, raw_second], -1).gather(-1, order), depths)
+    shares = torch.empty_like(depths).scatter_(-1, order, sample_shares(weights))
+    samples = first.shape[-1]
+    mix = torch.bmm(shares[:, None, :samples], colour) + torch.bmm(shares[:, None, samples:], colour_second)
+    seen = weights.sum(-1)
+    # Where a ray met nothing the quotient has no value.
+    depth = ((weights * middle).sum(-1) / seen).nan_to_num(float("inf"))
+    return Marched(mix[:, 0], seen, depth, depths[:, 0], depths[:, -1])
+
+
+def _ask(field: RayField, origin: Tensor, direction: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw density (R, S) and the sigmoid of the colours (R, S, F) along rays (R, 3)."""
+    points = (origin[:, None] + direction[:, None] * depths[..., None]).flatten(0, 1)
+    raw = field.raw(points)
+    return raw[:, 0].reshape(depths.shape), torch.sigmoid(raw[:, 1:]).unflatten(0, tuple(depths.shape))
+
+
+def trial_rays(
+    features: int, hidden: int, outputs: int, axes: str = "xy_xz_zx"
+) -> tuple[RayField, Tensor, Tensor, Tensor, Tensor, int]:
+    """Arguments of ``march_rays``: a small field of random numbers with matter in it, and rays from aside."""
+    rng = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng)
+
+    decoder = FoldedDecoder(random(features, hidden), random(hidden), random(hidden, outputs) / 2, random(outputs))
+    field = RayField(merged_planes(random(3, features, 16, 16), axes), decoder, 1.0)
+    origin = torch.tensor([0.3, 0.2, 2.7]) + 0.01 * random(150, 3)
+    direction = torch.nn.functional.normalize(0.2 * random(150, 3) - origin, dim=-1)
+    first = torch.linspace(2.25, 3.3, 21) + 0.05 * torch.rand(150, 21, generator=rng)
+    return field, origin, direction, first, torch.rand(150, 19, generator=rng), 19
