@@ -142,12 +142,12 @@ def measure(drawn: Tensor, features: Tensor, faces: Faces, wanted: Wanted) -> di
     seen = look_at(drawn)
     moved = [b - a for a, b in zip(faces.points, seen.points, strict=True) if a is not None and b is not None]
     return {
-        "style_distance": _rounded(asdict(style_distance(features, wanted.held_out))),
+        "style_distance": None if len(drawn) < 2 else _rounded(asdict(style_distance(features, wanted.held_out))),
         "landmark_drift_px": _mean([float(np.linalg.norm(each, axis=1).mean()) for each in moved]),
         "head_shift_px": _mean([float(np.linalg.norm(each.mean(0))) for each in moved]),
         "faces_not_found": sum(points is None for points in seen.points),
         "identity_rank": _rank(seen, faces),
-        "diversity": round(float(torch.pdist(features).mean()) / wanted.spread, 4),
+        "diversity": None if len(drawn) < 2 else round(float(torch.pdist(features).mean()) / wanted.spread, 4),
     }
 
 
@@ -183,8 +183,9 @@ def split(exemplars: ExemplarSet, fitted: int, further: ExemplarSet | None) -> W
 
 
 def compare(
-    wanted: Wanted, chosen: Sequence[FoundStylizer], groups: dict[str, Faces], sampler: RememberedFaces, seed: int
-) -> tuple[dict[str, Any], np.ndarray]:
+    wanted: Wanted, chosen: Sequence[FoundStylizer], groups: dict[str, Faces], sampler: RememberedFaces, seed: int,
+    kept: Path | None,
+) -> tuple[dict[str, Any], np.ndarray]:  # fmt: skip
     """Every row on one set of exemplars: the scores, and the sheet."""
     real = sampler.sample(REAL, torch.Generator().manual_seed(seed)).images
     makers: dict[str, Stylizer | ColourTransfer | None] = {
@@ -194,7 +195,8 @@ def compare(
     for found in chosen:
         rows[found.name] = {"package": found.package, "version": found.version}
         try:
-            makers[found.name], seconds = _fit(found, wanted.fitted, sampler, seed)
+            file = kept / f"{found.name}.safetensors" if kept else None
+            makers[found.name], seconds = _fit(found, wanted.fitted, sampler, seed, file)
         except Agile3dError as error:
             rows[found.name] |= {"error": str(error)}
             continue
@@ -209,7 +211,7 @@ def compare(
         row: dict[str, Any] = rows.get(name, {}) | ({"seconds_per_picture": round(seconds, 3)} if maker else {})
         for group, faces in groups.items():
             row[group] = measure(drawn[group], features[name][group], faces, wanted)
-            if name not in BASELINES:
+            if name not in BASELINES and len(faces.images) > 1:
                 row[group]["nearer_than"] = {
                     other: _gain(features[other][group], features[name][group], wanted) for other in BASELINES
                 }
@@ -231,15 +233,21 @@ def sheet(columns: dict[str, Tensor]) -> np.ndarray:
 
 
 def _fit(
-    found: FoundStylizer, exemplars: Sequence[Tensor], sampler: RememberedFaces, seed: int
-) -> tuple[Stylizer, float]:
-    """A fitted stylizer and the seconds that it took itself."""
+    found: FoundStylizer, exemplars: Sequence[Tensor], sampler: RememberedFaces, seed: int, kept: Path | None
+) -> tuple[Stylizer, float | None]:
+    """A fitted stylizer and the seconds that it took itself; None for one that was kept in the file ``kept``."""
     if found.description is None or found.error is not None:
         raise Agile3dError(found.error or "it offers no stylizer")
+    if kept is not None and kept.is_file():
+        return found.description.load(kept), None
     stylizer = found.description.build(found.description.config())
     waited, started = sampler.seconds, time.perf_counter()
     stylizer.fit(exemplars, sampler, lambda stage, fraction: None, seed)
-    return stylizer, round(time.perf_counter() - started - (sampler.seconds - waited), 2)
+    seconds = round(time.perf_counter() - started - (sampler.seconds - waited), 2)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        stylizer.save(kept)
+    return stylizer, seconds
 
 
 def _photos(folder: Path, base: BaseModel, count: int) -> Tensor:
@@ -281,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos to redraw too")
     parser.add_argument("--count", type=int, default=24, help="heads, and photos at most")
     parser.add_argument("--stylizer", nargs="+", help="only these")
+    parser.add_argument("--keep", type=Path, help="folder of fitted stylizers: what it holds is not fitted again")
     parser.add_argument("--base", default="mini", help="name or file of the generator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -311,7 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compared: dict[str, Any] = {}
     for name, (pictures, further) in sets.items():
         sys.stderr.write(f"{name}\n")
-        facts, page = compare(split(pictures, args.fitted, further), chosen, groups, sampler, args.seed)
+        facts, page = compare(
+            split(pictures, args.fitted, further), chosen, groups, sampler, args.seed, args.keep and args.keep / name
+        )
         facts |= {"notes": pictures.notes, "sheet": str(save_png(args.out / f"stylizers-{name}.png", page))}
         compared[name] = facts
     counts = {group: len(faces.images) for group, faces in groups.items()}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ class Invert:
         return -images
 
     def save(self, path: Path) -> None:
-        raise NotImplementedError
+        path.touch()
 
 
 class Failing(Invert):
@@ -80,19 +81,23 @@ def test_unchanged_moved_and_foreign_faces_score_as_they_must(stylizers: ModuleT
     heads = as_batch(read_exemplars(folder, "mini"), stylizers.SIZE)[:3]
     faces = stylizers.look_at(heads)
     features = stylizers._features(heads)
-    wanted = stylizers.Wanted(features, float(torch.pdist(features).mean()))
-    same = stylizers.measure(heads, faces, wanted)
+    wanted = stylizers.Wanted([], heads, features, float(torch.pdist(features).mean()))
+
+    def measured(drawn: torch.Tensor) -> dict[str, Any]:
+        return dict(stylizers.measure(drawn, stylizers._features(drawn), faces, wanted))
+
+    same = measured(heads)
     assert (same["landmark_drift_px"], same["head_shift_px"], same["faces_not_found"]) == (0, 0, 0)
     assert same["identity_rank"] == {"top1": 1, "top5": 1, "gallery": 3} and same["diversity"] == 1
     # Unbiased, so that a set is nearer to itself than another sample of its style would be.
     assert same["style_distance"]["value"] < 0
-    moved = stylizers.measure(heads.roll(6, 3), faces, wanted)
+    moved = measured(heads.roll(6, 3))
     # Measured 5.9: the detector is sure to a fraction of a pixel.
     assert abs(moved["head_shift_px"] - 6) < 0.5 and abs(moved["landmark_drift_px"] - 6) < 0.5
     # One good face, then its copies: of one person, and all alike.
-    alike = stylizers.measure(heads[:1].expand(3, -1, -1, -1), faces, wanted)
+    alike = measured(heads[:1].expand(3, -1, -1, -1))
     assert alike["diversity"] == 0 and alike["identity_rank"]["top1"] == pytest.approx(1 / 3, abs=1e-4)
-    negative = stylizers.measure(-heads, faces, wanted)
+    negative = measured(-heads)
     assert negative["style_distance"]["value"] > 0 and negative["faces_not_found"] == 3
     assert negative["identity_rank"] == {"top1": 0, "top5": 0, "gallery": 3} and negative["landmark_drift_px"] is None
 
@@ -134,6 +139,8 @@ def test_every_stylizer_is_in_the_document(
         torch.get_num_threads(),
         "--out",
         tmp_path / "reports",
+        "--keep",
+        tmp_path / "kept",
     ]
     stylizers.main([str(word) for word in words])
     document = json.loads(capsys.readouterr().out)
@@ -152,6 +159,37 @@ def test_every_stylizer_is_in_the_document(
     with Image.open(facts["sheet"]) as sheet:
         # Exemplars, unstylized, colour transfer and one stylizer, by three rows: as many as there are exemplars.
         assert sheet.size == (4 * 256, 24 + 3 * 256) and np.asarray(sheet).std() > 0
+    # What was kept is not fitted again; one photo alone has no distance to a style, and all else.
+    (photos / HEADS[7].name).unlink()
+    monkeypatch.setattr(Invert, "fit", None)
+    stylizers.main([str(word) for word in words])
+    (again,) = json.loads(capsys.readouterr().out)["sets"].values()
+    assert again["rows"]["invert"]["seconds_fitting"] is None and "nearer_than" in again["rows"]["invert"]["heads"]
+    assert again["rows"]["invert"]["heads"]["style_distance"] == rows["invert"]["heads"]["style_distance"]
+    assert again["rows"]["invert"]["photos"]["style_distance"] is None
+
+
+def test_further_pictures_are_those_that_no_exemplar_shows(stylizers: ModuleType, tmp_path: Path, folder: Path) -> None:
+    exemplars = read_exemplars(folder, "mini")
+    heads = tmp_path / "further"
+    heads.mkdir()
+    for number, path in enumerate(HEADS[:8]):
+        with Image.open(path) as picture:
+            cut = picture.convert("RGBA")
+        cut.putalpha(Image.fromarray(np.pad(np.full((400, 512), 255, np.uint8), ((0, 112), (0, 0)))))
+        # The first five are exemplars, under the names without their numbers.
+        cut.save(heads / f"{path.stem.split('-', 1)[-1]}.png")
+        lines = "file,kind,tone\n" if number == 0 else (tmp_path / "index.csv").read_text()
+        (tmp_path / "index.csv").write_text(
+            f"{lines}{path.stem.split('-', 1)[-1]}.png,{'bust' if number == 7 else 'head'},light\n"
+        )
+    further = stylizers.held_out(heads, exemplars, "mini")
+    assert [exemplar.path.stem for exemplar in further.exemplars] == sorted(
+        p.stem.split("-", 1)[-1] for p in HEADS[5:7]
+    )
+    # Where a picture is cut away lies the exemplars' background.
+    wanted, found = exemplars.images[0][:, 2, 2], further.images[0][:, -2, 2]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.02)
 
 
 def test_too_few_exemplars_are_wrong_usage(
