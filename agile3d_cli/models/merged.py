@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agile3d_cli.models.texels import AXES, Texels, summed, table_of, texels_along
+from agile3d_cli.models.texels import AXES, Texels, summed, texels_along
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,10 @@ class MergedPlanes:
 
     pairs: tuple[tuple[int, int], ...]
     """Which coordinates run along each plane's columns and rows."""
-    planes: Tensor
-    """(K, C, S, S), their sum is what is looked up: the mean's third is in them."""
     table: Tensor
-    """The same for ``texels.summed``."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns of a plane."""
-        return self.planes.shape[-2], self.planes.shape[-1]
+    """(K (S + 2) (S + 2), C), see ``texels.table_of``; the planes' sum is what is looked up, the mean's third in it."""
+    size: tuple[int, int]
+    """Rows and columns of a plane."""
 
     def texels(self, normalised: Tensor) -> Texels:
         """What points (P, 3) in [-1, 1] read."""
@@ -42,12 +37,17 @@ class MergedPlanes:
 
 def merged_planes(planes: Tensor, axes: str) -> MergedPlanes:
     """Of planes (3, C, S, S) along ``axes``, a key of ``texels.AXES``."""
-    found: dict[tuple[int, int], Tensor] = {}
-    for pair, plane in zip(AXES[axes], planes / len(planes), strict=True):
-        turned = pair[::-1]
-        if turned in found:
-            found[turned] = found[turned] + plane.transpose(-1, -2)
+    pairs, parts = list[tuple[int, int]](), list[list[Tensor]]()
+    for pair, plane in zip(AXES[axes], planes.permute(0, 2, 3, 1), strict=True):
+        if pair[::-1] in pairs:
+            parts[pairs.index(pair[::-1])].append(plane.transpose(0, 1))
         else:
-            found[pair] = plane
-    merged = torch.stack(list(found.values()))
-    return MergedPlanes(tuple(found), merged, table_of(merged))
+            pairs.append(pair)
+            parts.append([plane])
+    _, channels, height, width = planes.shape
+    table = planes.new_zeros(len(pairs), height + 2, width + 2, channels)
+    for inside, (first, *others) in zip(table[:, 1:-1, 1:-1], parts, strict=True):
+        torch.mul(first, 1 / len(planes), out=inside)
+        for other in others:
+            inside.add_(other, alpha=1 / len(planes))
+    return MergedPlanes(tuple(pairs), table.flatten(0, 2), (height, width))

@@ -1,7 +1,7 @@
 // What torch's general steps are slowest at when an imported EG3D generator is rendered, all of it in the cache:
 // rays, one at a time from the first sample to the colour, and what follows an enlarging convolution.
 //
-// The twins say what the steps mean: `march_rays` in ray_field.py, `smoothed` in folded.py. Plain C interface, no
+// The twins say what the steps mean: `march_rays` in ray_field.py, `smooth` in folded.py. Plain C interface, no
 // library but the language's own. Rays are written for the widths that all published decoders have: 32 features, 64
 // hidden, 32 colours.
 
@@ -306,7 +306,7 @@ extern "C" int agile3d_march(const float* table, int side, int planes, const int
     return 0;
 }
 
-// The filter (1, 3, 3, 1) / 4 along both sides of a picture (height + 1, width + 1, channels) that is framed by zeros,
+// The filter (1, 3, 3, 1) / 4 along both sides of a picture (height + 3, width + 1, channels) with zeros left and right,
 // then bias, noise (height, width), leaky ReLU and clamp; channels are a multiple of 16.
 extern "C" void agile3d_smooth(const float* picture, int height, int width, int channels, const float* bias,
                                const float* noise, float slope, float clamp, float* out, int threads) {
@@ -317,13 +317,7 @@ extern "C" void agile3d_smooth(const float* picture, int height, int width, int 
         std::vector<float> mixed((BLOCK + 3) * channels);
         each([&](int64_t y) {
             const float* rows[4];
-            float taps[4];
-            for (int k = 0; k < 4; ++k) {
-                const int64_t row = y + k - 1;
-                const bool there = row >= 0 && row <= height;
-                rows[k] = picture + (there ? row : y) * line;
-                taps[k] = there ? TAPS[k] : 0;
-            }
+            for (int k = 0; k < 4; ++k) rows[k] = picture + (y + k) * line;
             for (int left = 0; left < width; left += BLOCK) {
                 const int count = std::min(BLOCK, width - left);
                 for (int k = 0; k < count + 3; ++k) {
@@ -335,8 +329,8 @@ extern "C" void agile3d_smooth(const float* picture, int height, int width, int 
                     }
                     const int64_t at = static_cast<int64_t>(column) * channels;
                     for (int c = 0; c < channels; c += W)
-                        store(to + c, load(rows[0] + at + c) * taps[0] + load(rows[1] + at + c) * taps[1] +
-                                          load(rows[2] + at + c) * taps[2] + load(rows[3] + at + c) * taps[3]);
+                        store(to + c, load(rows[0] + at + c) * TAPS[0] + load(rows[1] + at + c) * TAPS[1] +
+                                          load(rows[2] + at + c) * TAPS[2] + load(rows[3] + at + c) * TAPS[3]);
                 }
                 for (int k = 0; k < count; ++k) {
                     const float* from = mixed.data() + k * channels;

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.errors import Agile3dError
-from agile3d_cli.models.folded import Smooth, smoothed
+from agile3d_cli.models.folded import Smooth, smooth
 from agile3d_cli.models.layers import SLOPE
 from agile3d_cli.models.ray_field import March, Marched, RayField, march_rays, trial_rays
 
@@ -48,7 +48,7 @@ class Native:
     march: March
     """As ``ray_field.march_rays``, of what ``fits``."""
     smooth: Smooth
-    """As ``folded.smoothed``."""
+    """As ``folded.smooth``."""
 
 
 class NativeError(Agile3dError):
@@ -148,9 +148,12 @@ def _tried(path: Path) -> Native:
     library.agile3d_smooth.restype = None
     rng = torch.Generator().manual_seed(0)
     rays = trial_rays(*WIDTHS)
-    picture = torch.randn(1, 32, 13, 41, generator=rng).contiguous(memory_format=torch.channels_last)
+    picture = torch.randn(1, 32, 15, 41, generator=rng).contiguous(memory_format=torch.channels_last)
     after = (picture, torch.randn(32, generator=rng), torch.randn(1, 1, 12, 40, generator=rng), 2.0)
-    pairs = [*zip(found.march(*rays), march_rays(*rays), strict=True), (found.smooth(*after), smoothed(*after))]
+    ours, wanted = torch.empty(2, 1, 12, 40, 32).permute(0, 1, 4, 2, 3)
+    found.smooth(*after, ours)
+    smooth(*after, wanted)
+    pairs = [*zip(found.march(*rays), march_rays(*rays), strict=True), (ours, wanted)]
     for ours, wanted in pairs:
         if not torch.isfinite(ours).all() or float((ours - wanted).abs().max()) > AGREES:
             raise NativeError(f"The native part {path} does not agree with its twin; build it anew.")
@@ -195,19 +198,21 @@ def _march(
     return Marched(mix, *rest)
 
 
-def _smooth(function: Callable[..., None], x: Tensor, bias: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+def _smooth(
+    function: Callable[..., None], x: Tensor, bias: Tensor, noise: Tensor | None, clamp: float, found: Tensor
+) -> None:
     """Float32 on the CPU, with channels in sixteens; all else is left to the twin."""
-    _, channels, height, width = x.shape
+    _, channels, height, width = found.shape
     if x.dtype != torch.float32 or x.device.type != "cpu" or channels % 16:
-        return smoothed(x, bias, noise, clamp)
-    x, size = x.contiguous(memory_format=torch.channels_last), (1, channels, height - 1, width - 1)
-    found = torch.empty(size, memory_format=torch.channels_last)
+        smooth(x, bias, noise, clamp, found)
+        return
+    x = x.contiguous(memory_format=torch.channels_last)
+    assert found.is_contiguous(memory_format=torch.channels_last), "channels last is how pictures lie here"
     bias, noise = bias.contiguous(), None if noise is None else noise.contiguous()
-    sizes = (ctypes.c_int(count) for count in (height - 1, width - 1, channels))
+    sizes = (ctypes.c_int(count) for count in (height, width, channels))
     edges = (ctypes.c_float(SLOPE), ctypes.c_float(clamp))
     threads = ctypes.c_int(torch.get_num_threads())
     function(_at(x), *sizes, _at(bias), _at(noise), *edges, _at(found), threads)
-    return found
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:

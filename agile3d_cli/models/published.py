@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, superresolution_blocks
+from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, smooth, superresolution_blocks
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.merged import merged_planes
 from agile3d_cli.models.native import compiled, fits
@@ -64,11 +64,11 @@ def published_subject(
     """
     dtype, config = PRECISIONS[precision], generator.config
     quick = compiled() if native else None
-    smooth = quick.smooth if quick else None
+    after = quick.smooth if quick else smooth
     if planes is None:
-        planes = folded_planes(generator.backbone, ws, dtype, smooth)
+        planes = folded_planes(generator.backbone, ws, dtype, after)
     larger = config.superresolution.sizes
-    blocks = superresolution_blocks(generator.superresolution, ws, dtype, smooth) if larger else ()
+    blocks = superresolution_blocks(generator.superresolution, ws, dtype, after) if larger else ()
     merged = merged_planes(planes[0], config.plane_axes)
     field = RayField(merged, folded_decoder(generator.decoder), config.box)
     fitting = quick and fits(field, (config.coarse_samples, config.fine_samples))

@@ -21,6 +21,8 @@ from agile3d_cli.models.volume import sample_shares
 
 POINTS = 12288
 """Samples that are taken at a time: what is known of them stays in a CPU's cache."""
+DECODED = 2048
+"""And of them, those whose hidden layer is made at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,17 @@ class FoldedDecoder:
     output_bias: Tensor
     """(1 + F,)."""
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Features (P, C) -> raw density and colours (P, 1 + F)."""
-        hidden = softplus(torch.addmm(self.hidden_bias, features, self.hidden))
-        return torch.addmm(self.output_bias, hidden, self.output)
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (P, C) -> raw density (P,) and the sigmoid of the colours (P, F)."""
+        densities, colours = self.output[:, 0].contiguous(), self.output[:, 1:].contiguous()
+        raw, shown = features.new_empty(len(features)), features.new_empty(len(features), colours.shape[1])
+        for start in range(0, len(features), DECODED):
+            part = slice(start, start + DECODED)
+            # Adding a bias afterwards is quicker than ``addmm``, which writes it everywhere first.
+            hidden = softplus((features[part] @ self.hidden).add_(self.hidden_bias))
+            torch.mv(hidden, densities, out=raw[part])
+            torch.mm(hidden, colours, out=shown[part]).add_(self.output_bias[1:]).sigmoid_()
+        return raw.add_(self.output_bias[0]), shown
 
 
 def folded_decoder(decoder: Decoder) -> FoldedDecoder:
@@ -63,8 +72,8 @@ class RayField:
     box: float
     """Edge of the cube the planes cover, world units."""
 
-    def raw(self, points: Tensor) -> Tensor:
-        """Raw density and colours (P, 1 + F) at world points (P, 3)."""
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw density (P,) and the sigmoid of the colours (P, F) at world points (P, 3)."""
         return self.decoder(self.planes.features(points * (2 / self.box)))
 
 
@@ -122,8 +131,8 @@ def _march_part(
 def _ask(field: RayField, origin: Tensor, direction: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
     """Raw density (R, S) and the sigmoid of the colours (R, S, F) along rays (R, 3)."""
     points = (origin[:, None] + direction[:, None] * depths[..., None]).flatten(0, 1)
-    raw = field.raw(points)
-    return raw[:, 0].reshape(depths.shape), torch.sigmoid(raw[:, 1:]).unflatten(0, tuple(depths.shape))
+    raw, colours = field(points)
+    return raw.view(depths.shape), colours.unflatten(0, tuple(depths.shape))
 
 
 def trial_rays(

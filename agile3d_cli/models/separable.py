@@ -2,7 +2,7 @@
 
 Each plane sees two coordinates, so before its softplus the decoder's hidden layer at node (i, j, k) is a sum of entries
 of tables over pairs of axes: A[i, j] + B[i, k] for the published axes. The tables are looked up and multiplied once; a
-node then costs a sum, a softplus and a dot product. ``RayField.raw`` at the points is the plain twin.
+node then costs a sum, a softplus and a dot product. ``RayField`` at the points is the plain twin.
 Source: EG3D (Chan et al., CVPR 2022), section 4.1, of which this is arithmetic.
 """
 

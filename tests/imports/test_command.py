@@ -153,7 +153,7 @@ def test_the_examples_of_the_docs_run(tiny: Any, tmp_path: Path, run: Run) -> No
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
     assert "ffhqrebalanced512-128" in code and "resolution=256" in code
     # A tiny network of random numbers has no head: what is as dense as its middle is taken for one.
-    middle = "resolution=32, level=float(subject.field.raw(torch.zeros(1, 3))[0, 0]) - 0.01"
+    middle = "resolution=32, level=float(subject.field(torch.zeros(1, 3))[0][0]) - 0.01"
     found: dict[str, Any] = {}
     exec(code.replace("ffhqrebalanced512-128", "t").replace("resolution=256", middle), found)
     assert found["views"].image.shape == (5, 3, 32, 32) and len(found["surface"].faces)

@@ -15,7 +15,7 @@ from agile3d_cli import camera
 from agile3d_cli.cli.app import app
 from agile3d_cli.models import native
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
-from agile3d_cli.models.folded import smoothed
+from agile3d_cli.models.folded import smooth as smooth_plainly
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published import published_subject, render_subject
 from agile3d_cli.models.ray_field import march_rays, trial_rays
@@ -86,7 +86,7 @@ def test_compiled_rays_are_those_of_torch(library: Path, axes: str, threads: int
 
 
 @needs_compiler
-@pytest.mark.parametrize("shape", [(16, 2, 2), (32, 9, 65), (48, 65, 33)])
+@pytest.mark.parametrize("shape", [(16, 1, 1), (32, 8, 64), (48, 64, 32)])
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_compiled_smoothing_is_that_of_torch(
@@ -95,19 +95,23 @@ def test_compiled_smoothing_is_that_of_torch(
     torch.manual_seed(0)
     smooth, before = native._tried(library).smooth, torch.get_num_threads()
     channels, height, width = shape
-    x, bias = torch.randn(1, *shape).contiguous(memory_format=torch.channels_last), torch.randn(channels)
-    noise = torch.randn(1, 1, height - 1, width - 1) if noisy else None
+    x = torch.randn(1, channels, height + 3, width + 1).contiguous(memory_format=torch.channels_last)
+    bias, noise = torch.randn(channels), torch.randn(1, 1, height, width) if noisy else None
+    found, wanted, odd = torch.empty(3, 1, height, width, channels).permute(0, 1, 4, 2, 3)
     try:
         torch.set_num_threads(threads)
         for clamp in (math.inf, 1.5):
-            found = smooth(x, bias, noise, clamp)
-            assert found.is_contiguous(memory_format=torch.channels_last)
+            smooth(x, bias, noise, clamp, found)
+            smooth_plainly(x, bias, noise, clamp, wanted)
             # Measured: 1e-6 of values up to 9.
-            torch.testing.assert_close(found, smoothed(x, bias, noise, clamp), rtol=0, atol=1e-5)
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
         # What the source is not written for goes to torch.
-        odd = smooth(x[:, :5], bias[:5], noise, 1.5)
-        torch.testing.assert_close(odd, found[:, :5], rtol=0, atol=1e-5)
-        assert smooth(x.bfloat16(), bias.bfloat16(), None, 1.5).dtype == torch.bfloat16
+        smooth(x[:, :5], bias[:5], noise, 1.5, odd[:, :5])
+        torch.testing.assert_close(odd[:, :5], found[:, :5], rtol=0, atol=1e-5)
+        half, halves = odd.bfloat16(), (x.bfloat16(), bias.bfloat16(), None, 1.5)
+        smooth(*halves, half)
+        smooth_plainly(*halves, wanted_half := torch.empty_like(half))
+        assert torch.equal(half, wanted_half)
     finally:
         torch.set_num_threads(before)
 

@@ -60,7 +60,7 @@ def test_planes_that_see_the_same_are_one(axes: str) -> None:
     planes = torch.randn(1, 3, 4, 6, 6, generator=rng)
     points = 2.6 * torch.rand(1, 500, 3, generator=rng) - 1.3
     merged = merged_planes(planes[0], axes)
-    assert len(merged.planes) == (2 if axes == "xy_xz_zx" else 3)
+    assert len(merged.pairs) == (2 if axes == "xy_xz_zx" else 3)
     expected = plane_features_plain(planes, points, axes)[0]
     torch.testing.assert_close(merged.features(points[0]), expected, rtol=0, atol=3e-6)
 
