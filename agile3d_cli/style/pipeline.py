@@ -110,7 +110,7 @@ def learn_style(
     _start(work, config, settings, {**facts, **more})
     clock.lap("exemplars")
     faces = GeneratorFaces(base, preset.size)
-    stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress)
+    stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress, work)
     clock.lap("stylizer")
     recipe = {**facts, "stylizer": stylizer_card, "size": preset.size, "seed": config.seed}
     pairs, harvest = make_pairs(faces, stylizer, preset.pairs, work / FACES, recipe, config.seed, progress, filters)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agile3d_linear.blend import StyleLayers
+from agile3d_linear.material import NO_MATERIAL, Material
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class LinearStyle:
     """(2, 3) mean and standard deviation of the realistic faces' traits, see ``StyleLayers.traits``."""
     palette: np.ndarray
     """(2, 3) mean and standard deviation of the exemplars' pixels, Lab."""
+    material: Material = NO_MATERIAL
 
     def rounded(self) -> LinearStyle:
         """As it comes back from its file."""
@@ -41,4 +43,5 @@ class LinearStyle:
             layers,
             self.traits.astype(np.float32),
             self.palette.astype(np.float32),
+            Material(float(np.float32(self.material.share)), self.material.curve.astype(np.float32)),
         )

@@ -12,9 +12,10 @@ from agile3d_cli.errors import Agile3dError, RefusedError
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 from agile3d_linear.blend import StyleLayers
 from agile3d_linear.config import LinearConfig
+from agile3d_linear.material import KNOTS, Material
 from agile3d_linear.model import LinearStyle
 
-FORMAT, STYLIZER, VERSION = "stylizer", "linear", 1
+FORMAT, STYLIZER, VERSION = "stylizer", "linear", 2
 
 
 def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
@@ -33,6 +34,8 @@ def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
         "exemplar_traits": torch.from_numpy(layers.traits).float(),
         "trust": torch.from_numpy(layers.trust).float(),
         "brightest": torch.tensor([layers.brightest]).float(),
+        "material": torch.from_numpy(style.material.curve).float(),
+        "material_share": torch.tensor([style.material.share]).float(),
     }
     meta = {"format": FORMAT, "version": VERSION, "stylizer": STYLIZER, "config": asdict(config)}
     write_file(Path(path), meta, tensors)
@@ -66,10 +69,12 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             layers=layers,
             traits=values.pop("face_traits"),
             palette=values.pop("palette"),
+            material=Material(float(values.pop("material_share")[0]), values.pop("material")),
         )
         config = LinearConfig(**card.meta["config"])
     except (KeyError, TypeError, Agile3dError) as error:
         raise RefusedError(f"{path} is not a complete linear style ({error}); fit it again.") from error
-    if values or style.average.shape != (468, 3) or style.shift.shape != (468, 3):
+    shapes = style.average.shape, style.shift.shape, style.material.curve.shape
+    if values or shapes != ((468, 3), (468, 3), (KNOTS, 3)):
         raise RefusedError(f"{path} holds other tensors than a linear style ({', '.join(values)}); fit it again.")
     return config, style

@@ -8,6 +8,7 @@ landmark mesh as encoder and a linear model of layered pictures as generator; no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import take_apart
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
+from agile3d_linear.material import material_of, share_of_one
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.outline import to_edge
 from agile3d_linear.picture import resize
@@ -40,6 +42,8 @@ KINDRED = 0.8
 """How far the form follows the exemplars most like the sitter, beyond the style's average form."""
 MEASURED = 48
 """Realistic faces on which brows are measured."""
+DRAWN = 12
+"""Realistic faces that are drawn to see what lightness they get."""
 SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
 """Least standard deviation of a trait, so that a set of equal faces divides by something."""
 
@@ -122,6 +126,11 @@ class LinearStylizer:
             palette=np.stack([pixels.mean(0), pixels.std(0)]),
         ).rounded()
         self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
+        progress("looking at the style's material", 0.95)
+        share = share_of_one(pictures, some)
+        if share:
+            drawn = [self._one(picture) for picture in some[:DRAWN]]
+            self._style = replace(self._style, material=material_of(pictures, drawn, share)).rounded()
         progress("done", 1.0)
 
     def stylize(self, images: Tensor) -> Tensor:
@@ -155,8 +164,8 @@ class LinearStylizer:
         traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
         face, tone = draw(sitter, traits, style.layers, layout, self.config)
         target = self._target(landmarks, traits)
-        base, bare = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
-        return lay_face(base, bare, face, target, layout)
+        base, bare, person = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
+        return style.material(lay_face(base, bare, face, target, layout), person, self.config.color)
 
     def _target(self, landmarks: np.ndarray, traits: np.ndarray) -> np.ndarray:
         """Where the landmarks (468, 3) lie in the style, in the photo's pose."""

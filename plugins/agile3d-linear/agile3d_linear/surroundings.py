@@ -34,7 +34,7 @@ def redraw(
     skin: np.ndarray,
     styled_skin: np.ndarray,
     config: LinearConfig,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photo (S, S, 3) with its landmarks moved from ``source`` to ``target`` (468, 3), smoothed and retoned.
 
     Args:
@@ -46,7 +46,7 @@ def redraw(
         config: dials.
 
     Returns:
-        The picture, and where it shows skin: (S, S, 1) in [0, 1].
+        The picture, where it shows skin, and where the person: (S, S, 1) in [0, 1] each.
     """
     person = _person(photo, source)
     moved = warp(np.concatenate([photo, person], -1), source[:, :2], target[:, :2])
@@ -58,7 +58,7 @@ def redraw(
     like = (like * _where_skin_is(target, len(photo)))[..., None]
     as_skin = styled_skin + (lab - skin) * [0.6, 0.6, 0.6]
     as_hair = style_hair(lab, config)
-    return to_rgb(like * as_skin + (1 - like) * as_hair), like
+    return to_rgb(like * as_skin + (1 - like) * as_hair), like, person[..., None]
 
 
 def _person(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
