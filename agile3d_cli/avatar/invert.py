@@ -77,7 +77,8 @@ class Latent:
             early, late = min(1.0, 2 * identity), max(0.0, 2 * identity - 1)
             free = 1.0 if painter is None else 1 - drawn(paint - subject.planes)
             paint = paint + early * tones + free * (early * (broad - tones) + late * (self.paint - broad))
-        return replace(subject, paint=paint)
+        palette = subject.palette if painter is None else painter.colours_of_parts(self.ws)
+        return replace(subject, palette=palette, paint=paint)
 
 
 def drawn(change: Tensor) -> Tensor:

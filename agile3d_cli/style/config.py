@@ -62,6 +62,8 @@ class TransferConfig:
     """Adam's learning rate of the mean planes; falls to a twentieth."""
     output_rate: float = 3e-3
     """The same of the plane outputs."""
+    tones: bool = True
+    """Whether the colours of a head's parts are learnt."""
     edges: float = 0.5
     smooth: float = 0.3
     small: float = 2e-3

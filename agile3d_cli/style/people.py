@@ -27,5 +27,6 @@ def people_in(
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
         ws = generator.mapping(z)
-        subject = replace(generator.subject(ws, weights, moved), paint=painter.backbone(ws))
+        palette, paint = painter.colours_of_parts(ws), painter.backbone(ws)
+        subject = replace(generator.subject(ws, weights, moved), palette=palette, paint=paint)
         yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, subject)

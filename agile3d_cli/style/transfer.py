@@ -2,7 +2,8 @@
 
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
 generator that only colours are read from: surfaces come from the base, moved by the displacement, so a style cannot
-tear or flatten a head. Trained are the mean planes and the backbone's plane outputs.
+tear or flatten a head. Trained are the mean planes, the backbone's plane outputs, and the map from a person's traits to
+the colours of the head's parts: a style that makes all hair of clay needs it.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli import camera
-from agile3d_cli.avatar.traced import Traced, colours, trace
+from agile3d_cli.avatar.traced import Traced, colours, toned, trace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.styled import StyleDifference, stylized
@@ -46,7 +47,7 @@ def transfer(
     generator = stylized(base.generator, StyleDifference({}, displacement)).requires_grad_(False)
     like = next(generator.parameters())
     traced = _trace_all(pairs, base.generator, displacement, like, progress)
-    trained = _trained(generator)
+    trained = _trained(generator, config)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
     groups = [
         {"params": [p.requires_grad_(True)], "base": config.rate if name == MEAN else config.output_rate}
@@ -60,7 +61,7 @@ def transfer(
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * min(1.0, (step + 1) / 20) * (1 - 0.95 * step / config.steps)
         picked = [int(k) for k in torch.randint(len(pairs), (config.batch,), generator=rng)]
-        terms = _terms(generator, pairs, traced, picked, trained, start, config, rng)
+        terms = _terms(generator, base.generator, pairs, traced, picked, trained, start, config, rng)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
@@ -74,11 +75,12 @@ def transfer(
     return Transferred(StyleDifference(difference, displacement), config.steps, losses)
 
 
-def _trained(generator: TriplaneGenerator) -> dict[str, torch.nn.Parameter]:
+def _trained(generator: TriplaneGenerator, config: TransferConfig) -> dict[str, torch.nn.Parameter]:
     chosen = {}
     for name, parameter in generator.named_parameters():
         output = ".output." in name and "affine" not in name
-        if name == MEAN or (name.startswith("backbone.") and output):
+        tones = name.startswith("palette.") and config.tones
+        if name == MEAN or (name.startswith("backbone.") and output) or tones:
             chosen[name] = parameter
     return chosen
 
@@ -96,14 +98,15 @@ def _trace_all(
         subject = generator.subject(generator.mapping(z, _condition(generator, label)), weights, moved)
         origin, direction = camera.rays(label, size, size)
         found = trace(generator, subject, origin[0], direction[0])
-        tone = None if found.tone is None else found.tone.half()
-        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), tone))
+        # Tones are the style's, and made anew at every step.
+        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), None))
         progress("surfaces", (k + 1) / len(pairs))
     return rows
 
 
 def _terms(
     generator: TriplaneGenerator,
+    base: TriplaneGenerator,
     pairs: Pairs,
     traced: list[Traced],
     picked: list[int],
@@ -116,12 +119,15 @@ def _terms(
     z, labels = pairs.z[picked].to(like), pairs.labels[picked].to(like)
     with torch.no_grad():
         ws = generator.mapping(z, _condition(generator, labels))
-    planes = generator.backbone(ws)
+        parts = base.backbone(ws) if base.config.parts else None
+    planes, palettes = generator.backbone(ws), generator.colours_of_parts(ws)
     size = pairs.stylized.shape[-1]
     colour, edges = like.new_zeros(()), like.new_zeros(())
     for k, number in enumerate(picked):
         grid = _window(size, config.patch, rng)
         found = traced[number][grid.reshape(-1)]
+        if parts is not None and palettes is not None:
+            found = toned(base, parts[k : k + 1], palettes[k : k + 1], found)
         patch = (config.patch, config.patch)
         alpha = found.alpha.to(like).reshape(patch)
         seen = colours(generator, planes[k : k + 1], found).reshape(*patch, 3)

@@ -31,6 +31,7 @@ from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
+from agile3d_cli.models.styled import stylized
 from agile3d_cli.style import augment, preview, score
 from agile3d_cli.style import pipeline as style_pipeline
 from agile3d_cli.style.augment import Pairs, PhotoPairs
@@ -144,6 +145,20 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
 
 
+def test_the_colours_of_parts_are_learnt_unless_they_shall_stay(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+    few = dataclasses.replace(BRIEF, steps=6)
+    changed = transfer(pairs, micro, None, few, tmp_path / "with", silent).difference
+    tones = {name for name in changed.weights if name.startswith("palette.")}
+    assert tones == {"palette.layer.weight", "palette.layer.bias"}
+    # The pairs are darker than the heads.
+    ws = micro.generator.mapping(pairs.z)
+    before, after = (each.colours_of_parts(ws) for each in (micro.generator, stylized(micro.generator, changed)))
+    assert before is not None and after is not None
+    assert float((after - before).mean((0, 1)).max()) < 0
+    kept = transfer(pairs, micro, None, dataclasses.replace(few, tones=False), tmp_path / "without", silent)
+    assert not any(name.startswith("palette.") for name in kept.difference.weights)
+
+
 def assert_same(a: Transferred, b: Transferred) -> None:
     assert set(a.difference.weights) == set(b.difference.weights)
     assert all(torch.equal(a.difference.weights[name], b.difference.weights[name]) for name in a.difference.weights)
@@ -183,7 +198,7 @@ def unmoved(real: Tensor, drawn: Tensor) -> Moved:
 def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The flow exemplars -> style with a stylizer of this file, few pairs, and no face detector for ellipsoids."""
 
-    def fit(name: str, exemplars, faces: FaceSampler, seed: int, progress: Progress):
+    def fit(name: str, exemplars, faces: FaceSampler, seed: int, progress: Progress, work: Path):
         tint = Tint()
         tint.fit(exemplars.images, faces, progress, seed)
         return tint, TINT, {"name": name, "version": "1", "config": {}}
