@@ -1,8 +1,8 @@
 """A style's difference from its base generator: what is stored, and how it acts.
 
-A style is mostly a shift of means: other mean planes and plane outputs, from which colours are read, another map from
-traits to the colours of a head's parts, and a displacement of the mean head's space (big eyes, round head), which moves
-the base's surfaces. The decoder stays, so that what is
+A style is mostly a shift of means: other mean planes and plane outputs, from which colours are read, and a displacement
+of the mean head's space (big eyes, round head), which moves the base's surfaces. It may hold another map from traits to
+the colours of a head's parts. The decoder stays, so that what is
 painted for one photo on the base keeps its meaning on every style.
 """
 

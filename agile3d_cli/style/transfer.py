@@ -2,8 +2,8 @@
 
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
 generator that only colours are read from: surfaces come from the base, moved by the displacement, so a style cannot
-tear or flatten a head. Trained are the mean planes, the backbone's plane outputs, and the map from a person's traits to
-the colours of the head's parts: a style that makes all hair of clay needs it.
+tear or flatten a head. Trained are the mean planes, the backbone's plane outputs and, if asked for, the map from a
+person's traits to the colours of the head's parts.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
@@ -46,7 +46,7 @@ def transfer(
     """Fine-tunes the base on the pairs; ``state`` is a file from which an interrupted run goes on."""
     generator = stylized(base.generator, StyleDifference({}, displacement)).requires_grad_(False)
     like = next(generator.parameters())
-    traced = _trace_all(pairs, base.generator, displacement, like, progress)
+    traced = _trace_all(pairs, base.generator, displacement, like, config.tones, progress)
     trained = _trained(generator, config)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
     groups = [
@@ -87,7 +87,12 @@ def _trained(generator: TriplaneGenerator, config: TransferConfig) -> dict[str, 
 
 @torch.no_grad()
 def _trace_all(
-    pairs: Pairs, generator: TriplaneGenerator, displacement: Tensor | None, like: Tensor, progress: Progress
+    pairs: Pairs,
+    generator: TriplaneGenerator,
+    displacement: Tensor | None,
+    like: Tensor,
+    tones: bool,
+    progress: Progress,
 ) -> list[Traced]:
     """Every pixel of every pair on the base's surface, moved by the style; half precision."""
     size, rows = pairs.stylized.shape[-1], []
@@ -98,8 +103,9 @@ def _trace_all(
         subject = generator.subject(generator.mapping(z, _condition(generator, label)), weights, moved)
         origin, direction = camera.rays(label, size, size)
         found = trace(generator, subject, origin[0], direction[0])
-        # Tones are the style's, and made anew at every step.
-        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), None))
+        # Tones that are learnt are made anew at every step.
+        tone = None if tones or found.tone is None else found.tone.half()
+        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), tone))
         progress("surfaces", (k + 1) / len(pairs))
     return rows
 
@@ -119,7 +125,7 @@ def _terms(
     z, labels = pairs.z[picked].to(like), pairs.labels[picked].to(like)
     with torch.no_grad():
         ws = generator.mapping(z, _condition(generator, labels))
-        parts = base.backbone(ws) if base.config.parts else None
+        parts = base.backbone(ws) if config.tones else None
     planes, palettes = generator.backbone(ws), generator.colours_of_parts(ws)
     size = pairs.stylized.shape[-1]
     colour, edges = like.new_zeros(()), like.new_zeros(())
