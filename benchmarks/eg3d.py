@@ -30,7 +30,7 @@ from agile3d_cli import __version__
 from agile3d_cli.errors import Agile3dError, MissingError, RefusedError
 from agile3d_cli.models.checkpoints import build
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.folded import folded_planes
+from agile3d_cli.models.folded import folded_planes, smooth
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.importing import ImportOptions, convert
 from agile3d_cli.models.native import compiled
@@ -90,9 +90,9 @@ def replay(
     done.compare("ws", ws, case)
     done.compare("ws_psi1", generator.mapping(z, condition), case)
     dtype, quick = PRECISIONS[precision], compiled() if native else None
-    smooth = quick.smooth if quick else None
+    after = quick.smooth if quick else smooth
     with done.stage("backbone"):
-        planes = torch.cat([folded_planes(generator.backbone, w, dtype, smooth) for w in ws.split(1)])
+        planes = torch.cat([folded_planes(generator.backbone, w, dtype, after) for w in ws.split(1)])
     flat = planes.flatten(1, 2)
     if STRIDED in case:
         done.compare(STRIDED, flat[:, :, ::8, ::8], case)
