@@ -176,7 +176,7 @@ def test_the_recorded_case_is_met(tiny: Any, as_pickle: Any, tmp_path: Path, mea
     # Tolerances and their reasons are those of tests/models/test_published.py.
     assert worst["ws"] < 1e-5 and worst["ws_psi1"] < 1e-5 and document["errors"]["planes_stride8"]["max"] < 1e-4
     assert document["errors"]["sigma"]["max_relative"] < 1e-3 and worst["point_rgb"] < 2e-6
-    # Here the styles are our own too, 1.2e-6 off, of which the steep skin makes 2.6e-4 in a few pixels. Double precision
-    # throughout is 3.8e-4 off.
+    # Here the styles are our own too, 1.2e-6 off, of which the steep skin makes 2.6e-4 in a few pixels. Double
+    # precision throughout is 3.8e-4 off.
     assert max(worst["image"], worst["image_raw"], worst["image_depth"]) < 8e-4
     assert all(error["rms"] < 3e-5 for name, error in document["errors"].items() if name.startswith("image"))
