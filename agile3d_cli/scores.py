@@ -7,6 +7,7 @@ Embeddings come from ``models.identity``, style features from ``models.perceptua
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,6 +100,24 @@ def identity_rank(portraits: Tensor, gallery: Tensor, own: Tensor | None = None)
     # Ties count against the portrait: one face for all must not score.
     before = (distance <= mine).sum(1) - 1
     return Rank(float((before < 1).float().mean()), float((before < 5).float().mean()), len(gallery))
+
+
+def rank_of_found(portraits: Sequence[Tensor | None], photos: Sequence[Tensor | None]) -> Rank | None:
+    """``identity_rank`` of embeddings (1, 128), portrait and photo of each person, None where no face was found.
+
+    A portrait without a face finds nobody; people whose photo has none are left out. None where fewer than two are
+    left, as a gallery of one says nothing.
+    """
+    pairs = [(portrait, photo) for portrait, photo in zip(portraits, photos, strict=True) if photo is not None]
+    if len(pairs) < 2:
+        return None
+    found = [(portrait, number) for number, (portrait, _) in enumerate(pairs) if portrait is not None]
+    if not found:
+        return Rank(0.0, 0.0, len(pairs))
+    gallery = torch.cat([photo for _, photo in pairs])
+    rank = identity_rank(torch.cat([one for one, _ in found]), gallery, torch.tensor([number for _, number in found]))
+    share = len(found) / len(pairs)
+    return Rank(share * rank.top1, share * rank.top5, rank.gallery)
 
 
 def view_consistency(

@@ -48,7 +48,7 @@ from agile3d_cli.models.contrast import head_region
 from agile3d_cli.models.identity import embed_faces
 from agile3d_cli.models.perceptual import style_features
 from agile3d_cli.plugins import FoundStylizer, find_stylizers
-from agile3d_cli.scores import identity_rank, style_distance, style_gain
+from agile3d_cli.scores import rank_of_found, style_distance, style_gain
 from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.stylizer import FaceBatch, FaceSampler, Stylizer
@@ -140,33 +140,20 @@ def look_at(images: Tensor) -> Faces:
 def measure(drawn: Tensor, features: Tensor, faces: Faces, wanted: Wanted) -> dict[str, Any]:
     """Scores of redrawn faces (N, 3, SIZE, SIZE) with their style features (N, D)."""
     seen = look_at(drawn)
+    rank = rank_of_found(seen.codes, faces.codes)
     moved = [b - a for a, b in zip(faces.points, seen.points, strict=True) if a is not None and b is not None]
     return {
         "style_distance": None if len(drawn) < 2 else _rounded(asdict(style_distance(features, wanted.held_out))),
         "landmark_drift_px": _mean([float(np.linalg.norm(each, axis=1).mean()) for each in moved]),
         "head_shift_px": _mean([float(np.linalg.norm(each.mean(0))) for each in moved]),
         "faces_not_found": sum(points is None for points in seen.points),
-        "identity_rank": _rank(seen, faces),
+        "identity_rank": _rounded(asdict(rank)) if rank else None,
         "diversity": None if len(drawn) < 2 else round(float(torch.pdist(features).mean()) / wanted.spread, 4),
     }
 
 
 def _gain(before: Tensor, after: Tensor, wanted: Wanted) -> dict[str, float]:
     return _rounded(asdict(style_gain(before, after, wanted.held_out)))
-
-
-def _rank(seen: Faces, faces: Faces) -> dict[str, float] | None:
-    """How often faces find themselves; one that is not found any more counts as a miss."""
-    pairs = [(theirs, own) for theirs, own in zip(seen.codes, faces.codes, strict=True) if own is not None]
-    found = [(theirs, number) for number, (theirs, _) in enumerate(pairs) if theirs is not None]
-    if len(pairs) < 2:
-        return None
-    if not found:
-        return {"top1": 0.0, "top5": 0.0, "gallery": len(pairs)}
-    gallery = torch.cat([own for _, own in pairs])
-    rank = identity_rank(torch.cat([code for code, _ in found]), gallery, torch.tensor([k for _, k in found]))
-    share = len(found) / len(pairs)
-    return _rounded({"top1": share * rank.top1, "top5": share * rank.top5, "gallery": rank.gallery})
 
 
 def split(exemplars: ExemplarSet, fitted: int, further: ExemplarSet | None) -> Wanted:

@@ -31,14 +31,16 @@ def score_style(base: BaseModel, difference: StyleDifference, exemplars: Tensor,
     a part of what it is learnt from. What cannot be measured (no face is found, a single exemplar) is None.
     """
     labels = torch.stack([camera.portrait_label(yaw) for yaw in (0.0, -SIDE, SIDE)])
-    codes: list[tuple[Tensor | None, Tensor | None]] = []
+    portraits: list[Tensor | None] = []
+    photos: list[Tensor | None] = []
     fronts, between, agreement, reliefs = [], [], [], []
     for number, (plain, styled) in enumerate(people_in(base, difference, PEOPLE)):
         progress(STAGE, number / PEOPLE)
         seen, before = styled.render(labels, SIZE, BACKGROUND), plain.render(labels[:1], SIZE, BACKGROUND)
         fronts.append(seen.image[:1].cpu())
         found = [embedding(image, None) for image in seen.image]
-        codes.append((found[0], embedding(before.image[0], None)))
+        portraits.append(found[0])
+        photos.append(embedding(before.image[0], None))
         known = [code for code in found if code is not None]
         if len(known) == len(found):
             between.append(scores.view_identity(torch.cat(known)))
@@ -47,10 +49,11 @@ def score_style(base: BaseModel, difference: StyleDifference, exemplars: Tensor,
         reliefs.append(relief_of(seen, before))
     progress(STAGE, 1.0)
     images = torch.cat(fronts)
-    likeness, rank = _likeness(codes)
+    both = zip(portraits, photos, strict=True)
+    apart = [scores.identity(one, two) for one, two in both if one is not None and two is not None]
     return scores.Scores(
-        identity=likeness,
-        identity_rank=rank,
+        identity=_mean(apart),
+        identity_rank=scores.rank_of_found(portraits, photos),
         view_consistency=scores.Consistency(
             sum(each.color for each in agreement) / PEOPLE, sum(each.overlap for each in agreement) / PEOPLE
         ),
@@ -59,18 +62,6 @@ def score_style(base: BaseModel, difference: StyleDifference, exemplars: Tensor,
         relief=_mean([each for each in reliefs if each is not None]),
         sharpness=scores.sharpness(images, exemplars),
     )
-
-
-def _likeness(codes: list[tuple[Tensor | None, Tensor | None]]) -> tuple[float | None, scores.Rank | None]:
-    """Identity and rank of portraits and photos; a portrait in which no face is found finds nobody."""
-    sitters = [(portrait, photo) for portrait, photo in codes if photo is not None]
-    found = [(portrait, k) for k, (portrait, _) in enumerate(sitters) if portrait is not None]
-    if not found:
-        return None, None
-    gallery = torch.cat([photo for _, photo in sitters if photo is not None])
-    portraits, own = torch.cat([portrait for portrait, _ in found]), torch.tensor([k for _, k in found])
-    rank, share = scores.identity_rank(portraits, gallery, own), len(found) / len(sitters)
-    return scores.identity(portraits, gallery[own]), scores.Rank(share * rank.top1, share * rank.top5, len(gallery))
 
 
 def _distance(images: Tensor, exemplars: Tensor) -> scores.Interval | None:

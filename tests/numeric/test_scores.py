@@ -12,10 +12,12 @@ from torch import Tensor
 from agile3d_cli.camera import portrait_label, rays
 from agile3d_cli.scores import (
     Interval,
+    Rank,
     Scores,
     identity,
     identity_rank,
     pose_error,
+    rank_of_found,
     relief,
     sharpness,
     style_distance,
@@ -138,3 +140,15 @@ def test_what_was_not_measured_is_none() -> None:
     data = Scores(identity=0.5).as_json()
     assert data.pop("identity") == 0.5 and all(value is None for value in data.values())
     assert json.loads(json.dumps(data)) == data
+
+
+def test_a_portrait_without_a_face_finds_nobody() -> None:
+    people = list(torch.eye(128)[:4].split(1))
+    assert rank_of_found(people, people) == Rank(1.0, 1.0, 4)
+    rank = rank_of_found([None, *people[1:]], people)
+    assert rank is not None and (rank.top1, rank.gallery) == (pytest.approx(0.75), 4)
+    # Nobody can be found who was not seen in the photo.
+    rank = rank_of_found(people, [None, *people[1:]])
+    assert rank == Rank(1.0, 1.0, 3)
+    assert rank_of_found([None] * 4, people) == Rank(0.0, 0.0, 4)
+    assert rank_of_found(people[:1], people[:1]) is None
