@@ -122,8 +122,8 @@ def rank_of_found(portraits: Sequence[Tensor | None], photos: Sequence[Tensor | 
 
 def view_consistency(
     images: Tensor, alphas: Tensor, depths: Tensor, labels: Tensor, surface: float = SAME_SURFACE
-) -> Consistency:
-    """Carries the second view into the first by depth and compares colours.
+) -> Consistency | None:
+    """Carries the second view into the first by depth and compares colours; None where they show no place in common.
 
     Args:
         images: (2, 3, H, W) in [-1, 1].
@@ -142,7 +142,7 @@ def view_consistency(
     shown = alphas[:1] > 0.9
     both = shown & (carried[:, 3:4] > 0.9) & ((carried[:, 4:5] - distance).abs() < surface)
     if not both.any():
-        return Consistency(math.nan, 0.0)
+        return None
     difference = (carried[:, :3] - images[:1]).abs().mean(1, keepdim=True) / 2
     return Consistency(float(difference[both].mean()), float(both.sum() / shown.sum()))
 

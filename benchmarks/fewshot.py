@@ -144,6 +144,7 @@ def measure(model: Model, people: list[Person], others: Tensor) -> tuple[dict[st
         rows["depth"].append(float((seen.depth - person.depths).abs()[:3][face[:3]].median()))
         rows["relief"].append(_range(seen.depth[0][face[0]]) / _range(person.depths[0][face[0]]))
         agreed = view_consistency(seen.image[[0, 3]], seen.alpha[[0, 3]], seen.depth[[0, 3]], LABELS[[0, 3]])
+        assert agreed is not None, "these two views of a head share most of its face"
         rows["views"].append(agreed.color)
         code = embedding(head.render(LABELS[:1], EXEMPLAR_SIZE, BACKGROUND).image[0], None)
         nearest = None if code is None else int((others - code).norm(dim=1).argmin())

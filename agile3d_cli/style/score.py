@@ -5,6 +5,8 @@ A sitter's photo is here the same person's head without the style, at the same c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -54,14 +56,19 @@ def score_style(base: BaseModel, difference: StyleDifference, exemplars: Tensor,
     return scores.Scores(
         identity=_mean(apart),
         identity_rank=scores.rank_of_found(portraits, photos),
-        view_consistency=scores.Consistency(
-            sum(each.color for each in agreement) / PEOPLE, sum(each.overlap for each in agreement) / PEOPLE
-        ),
+        view_consistency=mean_consistency(agreement),
         view_identity=_mean(between),
         style_distance=_distance(images, exemplars),
         relief=_mean([each for each in reliefs if each is not None]),
         sharpness=scores.sharpness(images, exemplars),
     )
+
+
+def mean_consistency(found: Sequence[scores.Consistency | None]) -> scores.Consistency | None:
+    """Mean over people; who has no place that two views show counts as no overlap, and not in the colours."""
+    shared = [each for each in found if each is not None]
+    color = _mean([each.color for each in shared])
+    return None if color is None else scores.Consistency(color, sum(each.overlap for each in shared) / len(found))
 
 
 def _distance(images: Tensor, exemplars: Tensor) -> scores.Interval | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agile3d_cli.camera import portrait_label, rays
 from agile3d_cli.scores import (
+    Consistency,
     Interval,
     Rank,
     Scores,
@@ -25,6 +26,7 @@ from agile3d_cli.scores import (
     view_consistency,
     view_identity,
 )
+from agile3d_cli.style.score import mean_consistency
 
 
 def sphere(labels: Tensor, size: int = 96, radius: float = 0.25) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,18 +46,28 @@ def test_one_ball_is_consistent_and_two_are_not() -> None:
     labels = torch.stack([portrait_label(0.0, 0.0), portrait_label(0.4, 0.1)])
     image, alpha, depth = sphere(labels)
     same = view_consistency(image, alpha, depth, labels)
+    assert same is not None
     # Only the resampling between pixels remains.
     assert same.color < 0.01 and 0.5 < same.overlap < 0.95
     painted = torch.cat([image[:1], -image[1:]])
-    assert view_consistency(painted, alpha, depth, labels).color > 20 * same.color
+    other = view_consistency(painted, alpha, depth, labels)
+    assert other is not None and other.color > 20 * same.color
     swapped = view_consistency(image, alpha, depth, labels.flip(0))
-    assert swapped.overlap < 0.6 * same.overlap or swapped.color > 10 * same.color
+    assert swapped is None or swapped.overlap < 0.6 * same.overlap or swapped.color > 10 * same.color
 
 
-def test_views_without_common_surface_have_no_overlap() -> None:
+def test_views_without_common_surface_are_not_measured() -> None:
     labels = torch.stack([portrait_label(0.0, 0.0), portrait_label(math.pi, 0.0)])
-    found = view_consistency(*sphere(labels), labels)
-    assert found.overlap < 0.02
+    image, alpha, depth = sphere(labels)
+    found = view_consistency(image, alpha, depth, labels)
+    assert found is None or found.overlap < 0.02
+    assert view_consistency(image, torch.zeros_like(alpha), depth, labels) is None
+
+
+def test_people_without_common_places_count_as_no_overlap() -> None:
+    both = mean_consistency([Consistency(0.1, 0.8), None, Consistency(0.3, 0.4), None])
+    assert both == Consistency(pytest.approx(0.2), pytest.approx(0.3))
+    assert mean_consistency([None, None]) is None
 
 
 def test_ranks_count_the_own_photo() -> None:
