@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from skimage import measure
 from torch import Tensor
 
+from agile3d_cli.models.backbone import Block
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.layers import GAIN, SLOPE, ModulatedConv, blur_kernel
 from agile3d_cli.models.published_rays import coarse_depths, fine_depths, rays
+from agile3d_cli.models.superresolution import EnlargeBlock
 from agile3d_cli.models.texels import AXES
 from agile3d_cli.models.triplane import Decoder
 
@@ -31,15 +33,18 @@ def planes_of(generator: TriplaneGenerator, ws: Tensor) -> Tensor:
     """(1, 3, C, S, S)."""
     x, image, used = None, None, 0
     for block in generator.backbone.blocks:
+        assert isinstance(block, Block)
         if block.resolution == 4:
             x = block.const[None].repeat(len(ws), 1, 1, 1)
         else:
+            assert x is not None
             x = _layer(block.conv0, x, ws[:, used])
             used += 1
         x = _layer(block.conv1, x, ws[:, used])
         used += 1
         shown = _layer(block.output, x, ws[:, used])
         image = shown if image is None else _doubled(image).add_(shown)
+    assert image is not None
     return image.unflatten(1, (3, -1))
 
 
@@ -51,6 +56,7 @@ def enlarged(generator: TriplaneGenerator, rendered: Tensor, ws: Tensor) -> Tens
         x = F.interpolate(rendered, (entry, entry), mode="bilinear", align_corners=False, antialias=True)
     image = x[:, :3]
     for block in generator.superresolution.blocks:
+        assert isinstance(block, EnlargeBlock)
         x = _layer(block.conv1, _layer(block.conv0, x, w, block.clamp), w, block.clamp)
         image = _doubled(image) if block.up else image
         image = image + _layer(block.output, x, w, block.clamp)

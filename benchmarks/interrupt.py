@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, output: Path) -> subprocess.Popen[str]:
 
 def learn(args: argparse.Namespace) -> None:
     """The process that is killed."""
-    pipeline.PRESET_WORK = {"fast": Preset(args.pairs, args.size, args.steps)}
+    vars(pipeline)["PRESET_WORK"] = {"fast": Preset(args.pairs, args.size, args.steps)}
     before = ""
 
     def progress(stage: str, share: float) -> None:
@@ -66,7 +66,7 @@ def learn(args: argparse.Namespace) -> None:
 
 def until_done(args: argparse.Namespace, output: Path, moments: list[float]) -> tuple[list[str], list[float]]:
     """Learns the style in ``output``, killed after each of these seconds; tells what was under way, and the seconds."""
-    under_way, seconds = [], []
+    under_way, seconds = list[str](), list[float]()
     for number in range(LONGEST * (len(moments) + 1)):
         started, process = time.perf_counter(), run(args, output)
         try:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from agile3d_cli.avatar.config import MeshConfig
-from agile3d_cli.avatar.density import density_grid
+from agile3d_cli.avatar.density import DensityGrid, density_grid
 from agile3d_cli.avatar.export import placed
 from agile3d_cli.avatar.formula import FormulaHead
 from agile3d_cli.avatar.glb import glb_bytes
-from agile3d_cli.avatar.mesh import extract_mesh
+from agile3d_cli.avatar.mesh import Mesh, extract_mesh
 from agile3d_cli.avatar.surface import crossing_surface, outer_shell
 
 Result = TypeVar("Result")
@@ -40,21 +41,29 @@ def main() -> None:
     for resolution in args.resolution:
         band_time = dense_time = float("inf")
         for _ in range(args.rounds):
-            seconds, band = timed(lambda size=resolution: density_grid(head, size, LEVEL))
+            seconds, band = timed(partial(density_grid, head, resolution, LEVEL))
             band_time = min(band_time, seconds)
-            seconds, dense = timed(lambda size=resolution: density_grid(head, size, LEVEL, dense=True))
+            seconds, dense = timed(partial(density_grid, head, resolution, LEVEL, dense=True))
             dense_time = min(dense_time, seconds)
-        surface_time, surface = timed(lambda grid=band: outer_shell(*crossing_surface(grid, LEVEL)))
-        full = outer_shell(*crossing_surface(dense, LEVEL))
+        surface_time, surface = timed(partial(_shell, band))
+        full = _shell(dense)
         equal = all(np.array_equal(a, b) for a, b in zip(surface, full, strict=True))
         config = MeshConfig(resolution=resolution, level=LEVEL)
-        whole_time, mesh = timed(lambda settings=config: extract_mesh(head, settings))
-        file_time, _ = timed(lambda model=mesh: glb_bytes(placed(model)))
+        whole_time, mesh = timed(partial(extract_mesh, head, config))
+        file_time, _ = timed(partial(_file, mesh))
         print(
             f"{resolution:4d} | {band_time:6.2f} | {dense_time:7.2f} | {dense_time / band_time:4.1f}x | "
             f"{band.evaluated:11.1%} | {'yes' if equal else 'NO':5} | {surface_time:9.2f} | {whole_time:12.2f} | "
             f"{file_time:5.2f} | {len(mesh.faces):6d} | {'yes' if mesh.watertight else 'NO'}"
         )
+
+
+def _shell(grid: DensityGrid) -> tuple[np.ndarray, np.ndarray]:
+    return outer_shell(*crossing_surface(grid, LEVEL))
+
+
+def _file(mesh: Mesh) -> bytes:
+    return glb_bytes(placed(mesh))
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:

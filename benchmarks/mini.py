@@ -222,7 +222,7 @@ def views(generator: TriplaneGenerator) -> dict[str, float]:
     """Wall-clock seconds of first and further views, the median of five."""
     z = torch.from_numpy(latent(FIRST)).float()[None]
     label = camera.portrait_label(0.2)[None]
-    first, further, large = [], [], []
+    first, further, large = list[float](), list[float](), list[float]()
     for _ in range(5):
         start = time.perf_counter()
         head = GeneratorHead(generator, generator.from_latent(z))

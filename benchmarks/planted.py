@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from agile3d_cli.models.backbone import Block
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.layers import ModulatedConv
@@ -35,6 +36,7 @@ def planted(config: GeneratorConfig, seed: int = 0) -> TriplaneGenerator:
                 module.noise_strength.normal_(0, 0.05)
     line = (torch.arange(config.plane_size) + 0.5) * (2 / config.plane_size) - 1
     last = generator.backbone.blocks[-1]
+    assert isinstance(last, Block)
     last.conv1.noise_const.copy_(1 - line.square()[:, None] - line.square()[None])
     last.conv1.noise_strength.fill_(BOWL)
     last.output.weight[:: config.plane_channels] = 0.1
