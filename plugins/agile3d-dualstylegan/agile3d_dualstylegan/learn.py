@@ -65,8 +65,7 @@ def learn(
     progress("drawing realistic faces", 0.0)
     batch = faces.sample(config.faces, torch.Generator().manual_seed(seed))
     large = torch.cat([resized(one.detach().float().cpu()[None], 2 * size) for one in exemplars])
-    large = registered(large, batch.landmarks)
-    wanted = resized(large, size)
+    wanted = resized(registered(large, batch.landmarks), size)
     pairs = destylize(prior, wanted, config.destyle_steps, progress)
     network = started(prior, seed)
     learn_structure(network, config.structure_steps, config.batch, rng, progress)
@@ -74,6 +73,7 @@ def learn(
     network = learn_style(network, prior, pairs, wanted, known, config, seed, progress)
     sampler = learn_sampler(pairs.extrinsic, seed, progress)
     drawn = brought_to(drawings(network.eval(), pairs, known), (2 * size, 2 * size))
+    # What was registered has lost contrast of its own.
     contrast = contrast_between(drawn, large)
     style = LearntStyle(prior, network, pairs.extrinsic, pairs.intrinsic, known.favour, sampler, contrast)
     progress("done", 1.0)
