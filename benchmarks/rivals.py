@@ -83,7 +83,8 @@ class Styled:
         model, moved = self.generator, self.difference.displacement
         ws = model.mapping(z)
         subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None])
-        return GeneratorHead(model, replace(subject, paint=self.painter.backbone(ws)))
+        planes, palette = self.painter.backbone(ws), self.painter.colours_of_parts(ws)
+        return GeneratorHead(model, replace(subject, palette=palette, style=planes))
 
 
 @dataclass(frozen=True)

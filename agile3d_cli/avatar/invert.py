@@ -30,11 +30,11 @@ from agile3d_cli.models.encoder import Guess, agreed
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 Progress = Callable[[float], None]
-BROAD, TONE = 2.0, 4.0
+BROAD, TONE = 2.0, 10.0
 """Widths of the filters that take the broad forms, and the tones alone, from painted planes, texels."""
-DRAWN, NEAR = 0.2, 1.5
-"""What a style changes, finer than tones, from which on it draws something of its own there; and how far that reaches,
-texels."""
+DRAWN, FINE, NEAR = 0.8, 4.0, 1.5
+"""What a style changes from which on it draws something of its own there, when what is broader than the second is taken
+off; and how far that reaches, texels."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Latent:
         painter: TriplaneGenerator | None = None,
         displacement: Tensor | None = None,
         identity: float = 1.0,
+        color: float = 1.0,
     ) -> Subject:
         """The head of this latent.
 
@@ -65,26 +66,30 @@ class Latent:
             displacement: a style's own part of the deformation.
             identity: how much of what was painted shows, 0 to 1. Up to the middle its tones and broad forms come in,
                 beyond it the fine detail. Where the style draws something of its own, only the tones do.
+            color: how much of the style's colours the painter has, 0 to 1.
         """
         weights = generator.deformation.weights(self.z) if generator.deforms else None
         moved = self.displacement
         if displacement is not None:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
-        paint = subject.planes if painter is None else painter.backbone(self.ws)
+        style = None if painter is None else painter.backbone(self.ws)
+        paint = None
         if self.paint is not None:
             tones, broad = soften(self.paint, TONE), soften(self.paint, BROAD)
             early, late = min(1.0, 2 * identity), max(0.0, 2 * identity - 1)
-            free = 1.0 if painter is None else 1 - drawn(paint - subject.planes)
-            paint = paint + early * tones + free * (early * (broad - tones) + late * (self.paint - broad))
+            shown = early * broad + late * (self.paint - broad)
+            if style is not None:
+                shown = torch.lerp(shown, early * tones, drawn(style - subject.planes))
+            paint = subject.planes + shown
         palette = subject.palette if painter is None else painter.colours_of_parts(self.ws)
-        return replace(subject, palette=palette, paint=paint)
+        return replace(subject, palette=palette, paint=paint, style=style, strength=color)
 
 
 def drawn(change: Tensor) -> Tensor:
     """Where a style's change of the planes (1, 3, C, S, S) draws something, such as its own eyes, beside which the
     photo's would be a second pair: (1, 3, 1, S, S) from 0 to 1."""
-    fine = (change - soften(change, TONE)).abs().mean(2, keepdim=True)
+    fine = (change - soften(change, FINE)).abs().mean(2, keepdim=True)
     return (soften(fine, NEAR) / DRAWN).clamp(max=1)
 
 

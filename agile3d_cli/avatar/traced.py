@@ -94,13 +94,17 @@ def densities_and_colours(
     return density, _mixed(generator.decoder.colour(raw, tone), traced)
 
 
-def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
+def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced, palette: Tensor | None = None) -> Tensor:
     """Colours (P, 3) in [0, 1] of the pixels where planes (1, 3, C, S, S) are painted over the traced subject.
 
-    Colours are as if all were in front.
+    Colours are as if all were in front. With a ``palette`` (1, parts, 3) the planes also say what is which part;
+    without one that is as it was traced.
     """
+    raw = _raw(generator, planes, traced)
+    if palette is not None:
+        return _mixed(generator.decoder.colour(raw, generator.decoder.tone(raw, palette)), traced)
     tone = None if traced.tone is None else traced.tone.reshape(1, -1, 3).to(planes)
-    return _mixed(generator.decoder.colour(_raw(generator, planes, traced), tone), traced)
+    return _mixed(generator.decoder.colour(raw, tone), traced)
 
 
 def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:

@@ -7,6 +7,7 @@ networks (skip outputs, no residual connections). Written from the papers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -130,14 +131,13 @@ class Block(nn.Module):
         if resolution <= c.bias_maps:
             self.bias_map = nn.Parameter(torch.zeros(channels, resolution, resolution))
 
-    def forward(self, x: Tensor | None, image: Tensor | None, ws: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """``ws``: the styles of conv0 (except at 4), conv1 and output, each (N, w_dim)."""
+    def forward(self, x: Tensor | None, ws: list[Tensor]) -> Tensor:
+        """The features that the next block and the output start from; ``ws``: the styles of conv0 (except at 4) and
+        conv1, each (N, w_dim)."""
         x = self.const[None].expand(ws[0].shape[0], -1, -1, -1) if x is None else self.conv0(x, ws[0])
         if hasattr(self, "bias_map"):
             x = x + self.bias_map.to(x.dtype)
-        x = self.conv1(x, ws[-2])
-        out = self.output(x, ws[-1]).float()
-        return x, out if image is None else upsample(image) + out
+        return self.conv1(x, ws[-1])
 
 
 class Backbone(nn.Module):
@@ -158,11 +158,23 @@ class Backbone(nn.Module):
 
     def forward(self, ws: Tensor) -> Tensor:
         """ws (N, num_ws, w_dim); a block's output shares its style with the next block's first convolution."""
-        x, image, used = None, None, 0
-        for block in self.blocks:
-            convs = 1 if block.resolution == 4 else 2
-            x, image = block(x, image, [ws[:, used + k] for k in range(convs + 1)])
-            used += convs
+        return self.planes(self.features(ws), ws)
+
+    def features(self, ws: Tensor) -> Iterator[Tensor]:
+        """What each block's output is made from, (N, C, S, S), smallest first."""
+        x = None
+        for number, block in enumerate(self.blocks):
+            first = max(2 * number - 1, 0)
+            x = block(x, [ws[:, k] for k in range(first, 2 * number + 1)])
+            yield x
+
+    def planes(self, features: Iterable[Tensor], ws: Tensor) -> Tensor:
+        """``forward`` from ``features`` on, which stay the same while only outputs and mean planes are trained."""
+        image = None
+        for number, (block, x) in enumerate(zip(self.blocks, features, strict=True)):
+            assert isinstance(block, Block)
+            out: Tensor = block.output(x, ws[:, 2 * number + 1]).float()
+            image = out if image is None else upsample(image) + out
         assert image is not None
         if self.config.bank.shares:
             first = self.config.w_dim - self.config.choices.features

@@ -23,6 +23,16 @@ PAINT_FADES = (-0.1, 0.03)
 """Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
 
 
+FEATURES = (1, 2, 3, 4, 8)
+"""Parts that a style draws by itself, as ``heads.parts.PARTS`` counts them: eyes, brows, lashes, teeth, irises. Their
+colours come from the latent, by the palette."""
+
+
+PAINTED_COLOUR = 0.5
+"""How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
+those that were painted over."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """Everything the field needs of N heads."""
@@ -34,8 +44,14 @@ class Subject:
     palette: Tensor | None = None
     """(N, parts, 3) colours of the head's parts, or None where the decoder does not tell them apart."""
     paint: Tensor | None = None
-    """(N, 3, C, S, S) planes that colours are read from instead, or None: what is painted moves no surface and changes
-    no part into another."""
+    """(N, 3, C, S, S) ``planes`` as a photo has painted them, or None: what is painted moves no surface and changes no
+    part into another."""
+    style: Tensor | None = None
+    """(N, 3, C, S, S) planes of a style, or None: they say what parts and colours are in front, as a style draws brows
+    and eyes of its own. What paint changes of the subject's own colours is added to them where the part is the same,
+    and not to ``FEATURES``."""
+    strength: float = 1.0
+    """How much of the style ``style`` holds, 0 to 1: the less, the more of the paint shows as it was painted."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +135,27 @@ class TriplaneGenerator(nn.Module):
         """Colour features (N, P, F) of what was looked at."""
         tone = None if subject.palette is None else self.decoder.tone(look.raw, subject.palette)
         features = self.decoder.colour(look.raw, tone)
-        if subject.paint is None:
+        if subject.paint is None and subject.style is None:
             return features
         normalised = self.deformation.focus.forward(look.canonical)
-        over = self.decoder.colour(self._raw(subject.paint, normalised), tone)
-        return torch.lerp(features, over, front_share(look.canonical))
+        raw = look.raw
+        if subject.style is not None:
+            raw = self._raw(subject.style, normalised)
+            tone = None if subject.palette is None else self.decoder.tone(raw, subject.palette)
+        if subject.paint is not None:
+            added = self.decoder.own(self._raw(subject.paint, normalised)) - self.decoder.own(look.raw)
+            if subject.style is not None and self.config.parts:
+                calm = torch.lerp(added.mean(-1, keepdim=True), added, PAINTED_COLOUR)
+                added = torch.lerp(added, calm * self._still(look.raw, raw), subject.strength)
+            tone = added if tone is None else tone + added
+        return torch.lerp(features, self.decoder.colour(raw, tone), front_share(look.canonical))
+
+    def _still(self, raw: Tensor, style: Tensor) -> Tensor:
+        """Share (N, P, 1) of places that show the same part with a style's ``raw`` (N, P, K) as without, features of
+        the face left out."""
+        both = self.decoder.shares(raw) * self.decoder.shares(style)
+        kept = [part for part in range(self.config.parts) if part not in FEATURES]
+        return both[:, kept].sum(1)[..., None]
 
     def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
         """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""

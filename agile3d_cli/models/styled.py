@@ -18,7 +18,9 @@ from torch import Tensor
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.generator import TriplaneGenerator
 
-WEIGHTS, DISPLACEMENT = "weights.", "displacement"
+WEIGHTS, STEPS, DISPLACEMENT = "weights.", "steps.", "displacement"
+LARGE = 1 << 16
+"""Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,16 @@ class StyleDifference:
     """(3, G, G, G) world units, added to every subject's forward field; None for generators that do not deform."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a bundle stores, half precision."""
-        stored = {f"{WEIGHTS}{name}": value.detach().half().cpu() for name, value in self.weights.items()}
+        """What a bundle stores: half precision, and large tensors in bytes."""
+        stored = {}
+        for name, value in self.weights.items():
+            value = value.detach().cpu()
+            if value.numel() < LARGE:
+                stored[f"{WEIGHTS}{name}"] = value.half()
+                continue
+            steps = value.abs().amax(tuple(range(2, value.dim())), keepdim=True) / 127
+            stored[f"{WEIGHTS}{name}"] = (value / steps.clamp(min=1e-12)).round().to(torch.int8)
+            stored[f"{STEPS}{name}"] = steps
         if self.displacement is not None:
             stored[DISPLACEMENT] = self.displacement.detach().half().cpu()
         return stored
@@ -49,8 +59,11 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
     displacement = None
     for key, value in tensors.items():
         parameter = parameters.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
-        if parameter is not None and parameter.shape == value.shape:
-            weights[key.removeprefix(WEIGHTS)] = value.float()
+        steps = tensors.get(STEPS + key.removeprefix(WEIGHTS))
+        if parameter is not None and parameter.shape == value.shape and _fits(value, steps):
+            weights[key.removeprefix(WEIGHTS)] = value.float() if steps is None else value.float() * steps
+        elif key.startswith(STEPS) and WEIGHTS + key.removeprefix(STEPS) in tensors:
+            continue
         elif key == DISPLACEMENT and base.deforms and value.shape == base.deformation.basis.shape[1:]:
             displacement = value.float()
         else:
@@ -59,6 +72,13 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
                 "learn the style anew with `agile3d new-style`."
             )
     return StyleDifference(weights, displacement)
+
+
+def _fits(value: Tensor, steps: Tensor | None) -> bool:
+    """Whether bytes, and only they, come with the size of their steps."""
+    if value.dtype != torch.int8 or steps is None:
+        return value.is_floating_point() and steps is None
+    return steps.dtype == torch.float32 and steps.shape == value.shape[:2] + (1,) * (value.dim() - 2)
 
 
 @torch.no_grad()

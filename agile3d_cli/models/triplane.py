@@ -101,23 +101,29 @@ class Decoder(nn.Module):
 
     def colour(self, raw: Tensor, tone: Tensor | None) -> Tensor:
         """Colour features (..., F) of ``raw``, on top of what ``tone`` gave."""
-        own = raw[..., 1 : 1 + self.colours]
+        own = self.own(raw)
         return torch.sigmoid(own if tone is None else own + tone) * 1.002 - 0.001
+
+    def own(self, raw: Tensor) -> Tensor:
+        """What the place itself has of ``colour``, before squashing."""
+        return raw[..., 1 : 1 + self.colours]
 
     def tone(self, raw: Tensor, palette: Tensor) -> Tensor:
         """The palette's colours (N, parts, 3) at ``raw`` places (N, P, K), before squashing, (N, P, 3).
 
         What places of plain parts would add beside lightness is taken off here, so that paint can still add it.
         """
-        # Channels first: short rows, one softmax each, are several times slower.
-        first = raw.transpose(1, 2).contiguous()
-        shares = first[:, 1 + self.colours :].softmax(1)
-        mixed = self._mixture(palette) @ shares
+        mixed = self._mixture(palette) @ self.shares(raw)
         tone = torch.logit(mixed[:, :3], DARKEST)
         if self._plain:
-            own = first[:, 1:4]
+            own = raw[..., 1:4].transpose(1, 2)
             tone = tone - mixed[:, 3:] * (own - own.mean(1, keepdim=True))
         return tone.transpose(1, 2)
+
+    def shares(self, raw: Tensor) -> Tensor:
+        """How much of each part ``raw`` places (N, P, K) are, (N, parts, P)."""
+        # Channels first: short rows, one softmax each, are several times slower.
+        return raw[..., 1 + self.colours :].transpose(1, 2).contiguous().softmax(1)
 
     def _mixture(self, palette: Tensor) -> Tensor:
         """What shares of parts are summed up with, (N, 3 or 4, parts): colours, and whether the part is plain."""

@@ -27,6 +27,6 @@ def people_in(
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
         ws = generator.mapping(z)
-        palette, paint = painter.colours_of_parts(ws), painter.backbone(ws)
-        subject = replace(generator.subject(ws, weights, moved), palette=palette, paint=paint)
+        palette = painter.colours_of_parts(ws)
+        subject = replace(generator.subject(ws, weights, moved), palette=palette, style=painter.backbone(ws))
         yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, subject)

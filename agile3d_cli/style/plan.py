@@ -23,23 +23,24 @@ FACE = 1.35
 """Seconds to draw a face of the base generator and measure it twice."""
 PHOTO = 0.45
 """Seconds to align a photo and measure it twice."""
-SURFACE = 1.05
+SURFACE = 0.75
 """Seconds to trace a pair's pixels to the head's surface."""
-STEP = 0.46
+STEP = 0.24
 """Seconds of a step of the transfer."""
 FINISH = 10.0
 """Seconds for scores, preview and files."""
 PROGRAM = 1.15e9
 """Bytes of memory of the program with generator and stylizer."""
-TRACED = 86
-"""Bytes of memory of a traced pixel: places, shares and tones of the samples that are kept, in half precision."""
+TRACED, HEAD = 50, 1_950_000
+"""Bytes of memory of a traced pixel, places and shares of the samples that are kept, and of the features that a head's
+planes are made from, in half precision."""
 STORED_PIXEL = 8
 """Bytes of a stored pixel: three colours and coverage in half precision."""
 STORED_ROW = 10_000
 """Other bytes of a stored row: landmarks, features, camera, latent."""
 STATE = 15_000_000
 """Bytes of the transfer's saved state."""
-RESULT = 5_000_000
+RESULT = 4_000_000
 """Bytes of bundle, preview and report."""
 
 
@@ -99,6 +100,6 @@ def plan_style(
         size=preset.size,
         steps=preset.steps,
         seconds={name: None if value is None else round(value, 1) for name, value in seconds.items()},
-        memory_bytes=round(PROGRAM + kept + preset.pairs * (row + TRACED * pixels)),
+        memory_bytes=round(PROGRAM + kept + preset.pairs * (row + TRACED * pixels + HEAD)),
         disk_bytes=round((preset.pairs + 2 * photos) * row + STATE + RESULT),
     )

@@ -13,7 +13,7 @@ from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.style.people import people_in
 
-PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 128
+PREVIEW_PEOPLE, PREVIEW_SIZE, KEPT_SIZE = 8, 192, 96
 """People of the preview and pixels of each view: in the picture, and in the bundle, which it must not fill."""
 
 

@@ -10,7 +10,7 @@ guide by colour and by its differences between neighbouring pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from agile3d_cli import camera
-from agile3d_cli.avatar.traced import Traced, colours, toned, trace
+from agile3d_cli.avatar.traced import Traced, colours, trace
 from agile3d_cli.models.checkpoints import BaseModel
-from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.state import read_state, write_state
 from agile3d_cli.stylizer import Progress
 
-MEAN = "backbone.mean_planes"
+MEAN, PALETTE = "backbone.mean_planes", "palette."
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,10 @@ def transfer(
     """Fine-tunes the base on the pairs; ``state`` is a file from which an interrupted run goes on."""
     generator = stylized(base.generator, StyleDifference({}, displacement)).requires_grad_(False)
     like = next(generator.parameters())
-    traced = _trace_all(pairs, base.generator, displacement, like, config.tones, progress)
+    heads = _all_heads(pairs, base.generator, displacement, like, progress)
     trained = _trained(generator, config)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    groups = [
-        {"params": [p.requires_grad_(True)], "base": config.rate if name == MEAN else config.output_rate}
-        for name, p in trained.items()
-    ]
+    groups = [{"params": [p.requires_grad_(True)], "base": _rate(name, config)} for name, p in trained.items()]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
     first = read_state(state, trained, optimizer, rng)
@@ -61,7 +58,7 @@ def transfer(
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * min(1.0, (step + 1) / 20) * (1 - 0.95 * step / config.steps)
         picked = [int(k) for k in torch.randint(len(pairs), (config.batch,), generator=rng)]
-        terms = _terms(generator, base.generator, pairs, traced, picked, trained, start, config, rng)
+        terms = _terms(generator, pairs, heads, picked, trained, start, config, rng)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
@@ -75,46 +72,63 @@ def transfer(
     return Transferred(StyleDifference(difference, displacement), config.steps, losses)
 
 
+def _rate(name: str, config: TransferConfig) -> float:
+    if name.startswith(PALETTE):
+        return config.tone_rate
+    return config.rate if name == MEAN else config.output_rate
+
+
 def _trained(generator: TriplaneGenerator, config: TransferConfig) -> dict[str, torch.nn.Parameter]:
     chosen = {}
     for name, parameter in generator.named_parameters():
         output = ".output." in name and "affine" not in name
-        tones = name.startswith("palette.") and config.tones
+        tones = name.startswith(PALETTE) and config.tone_rate > 0
         if name == MEAN or (name.startswith("backbone.") and output) or tones:
             chosen[name] = parameter
     return chosen
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What of a pair's head stays the same in every step; half precision where it is large."""
+
+    traced: Traced
+    """Every pixel on the base's surface, moved by the style."""
+    ws: Tensor
+    """(1, num_ws, w_dim)."""
+    features: Sequence[Tensor]
+    """``Backbone.features``."""
+
+
 @torch.no_grad()
-def _trace_all(
+def _all_heads(
     pairs: Pairs,
     generator: TriplaneGenerator,
     displacement: Tensor | None,
     like: Tensor,
-    tones: bool,
     progress: Progress,
-) -> list[Traced]:
-    """Every pixel of every pair on the base's surface, moved by the style; half precision."""
+) -> list[_Head]:
     size, rows = pairs.stylized.shape[-1], []
     for k, (z, label) in enumerate(zip(pairs.z, pairs.labels, strict=True)):
         z, label = z[None].to(like), label[None].to(like)
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if displacement is None else displacement[None].to(like)
-        subject = generator.subject(generator.mapping(z, _condition(generator, label)), weights, moved)
+        ws = generator.mapping(z, _condition(generator, label))
+        features = list(generator.backbone.features(ws))
+        subject = Subject(generator.backbone.planes(features, ws), generator.backward(weights, moved))
         origin, direction = camera.rays(label, size, size)
         found = trace(generator, subject, origin[0], direction[0])
-        # Tones that are learnt are made anew at every step.
-        tone = None if tones or found.tone is None else found.tone.half()
-        rows.append(Traced(found.points.half(), found.shares.half(), found.alpha.half(), tone))
+        # Which part is where, and its tone, is learnt.
+        traced = Traced(found.points.half(), found.shares.half(), found.alpha.half(), None)
+        rows.append(_Head(traced, ws, [x.half() for x in features]))
         progress("surfaces", (k + 1) / len(pairs))
     return rows
 
 
 def _terms(
     generator: TriplaneGenerator,
-    base: TriplaneGenerator,
     pairs: Pairs,
-    traced: list[Traced],
+    heads: Sequence[_Head],
     picked: list[int],
     trained: Mapping[str, Tensor],
     start: Mapping[str, Tensor],
@@ -122,21 +136,19 @@ def _terms(
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
     like = trained[MEAN] if MEAN in trained else next(iter(trained.values()))
-    z, labels = pairs.z[picked].to(like), pairs.labels[picked].to(like)
-    with torch.no_grad():
-        ws = generator.mapping(z, _condition(generator, labels))
-        parts = base.backbone(ws) if config.tones else None
-    planes, palettes = generator.backbone(ws), generator.colours_of_parts(ws)
+    ws = torch.cat([heads[number].ws for number in picked])
+    features = zip(*(heads[number].features for number in picked), strict=True)
+    planes = generator.backbone.planes([torch.cat(x).to(like) for x in features], ws)
+    palettes = generator.colours_of_parts(ws)
     size = pairs.stylized.shape[-1]
     colour, edges = like.new_zeros(()), like.new_zeros(())
     for k, number in enumerate(picked):
         grid = _window(size, config.patch, rng)
-        found = traced[number][grid.reshape(-1)]
-        if parts is not None and palettes is not None:
-            found = toned(base, parts[k : k + 1], palettes[k : k + 1], found)
+        found = heads[number].traced[grid.reshape(-1)]
         patch = (config.patch, config.patch)
         alpha = found.alpha.to(like).reshape(patch)
-        seen = colours(generator, planes[k : k + 1], found).reshape(*patch, 3)
+        palette = None if palettes is None else palettes[k : k + 1]
+        seen = colours(generator, planes[k : k + 1], found, palette).reshape(*patch, 3)
         wanted = (pairs.stylized[number].reshape(3, -1)[:, grid].to(like).permute(1, 2, 0) + 1) / 2
         total = alpha.sum().clamp(min=1)
         colour = colour + (alpha * (seen - wanted).abs().mean(-1)).sum() / total

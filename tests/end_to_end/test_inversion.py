@@ -191,9 +191,9 @@ def test_where_a_style_draws_only_tones_of_the_photo_show(micro: BaseModel, late
         painter.backbone.mean_planes[..., : size // 2] += checks[:, : size // 2]
 
     def added(styled: TriplaneGenerator) -> Tensor:
-        paint = latent.subject(generator, styled).paint
-        assert paint is not None
-        return paint - styled.backbone(latent.ws)
+        subject = latent.subject(generator, styled)
+        assert subject.paint is not None
+        return subject.paint - subject.planes
 
     free, bound = added(generator), added(painter)
     torch.testing.assert_close(free, latent.paint)

@@ -145,8 +145,8 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
 
 
-def test_the_colours_of_parts_are_learnt_if_asked_for(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
-    few = dataclasses.replace(BRIEF, steps=6, tones=True)
+def test_the_colours_of_parts_are_learnt_unless_told_otherwise(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+    few = dataclasses.replace(BRIEF, steps=6)
     changed = transfer(pairs, micro, None, few, tmp_path / "with", silent).difference
     tones = {name for name in changed.weights if name.startswith("palette.")}
     assert tones == {"palette.layer.weight", "palette.layer.bias"}
@@ -155,7 +155,7 @@ def test_the_colours_of_parts_are_learnt_if_asked_for(micro: BaseModel, pairs: P
     before, after = (each.colours_of_parts(ws) for each in (micro.generator, stylized(micro.generator, changed)))
     assert before is not None and after is not None
     assert float((after - before).mean((0, 1)).max()) < 0
-    kept = transfer(pairs, micro, None, dataclasses.replace(few, tones=False), tmp_path / "without", silent)
+    kept = transfer(pairs, micro, None, dataclasses.replace(few, tone_rate=0.0), tmp_path / "without", silent)
     assert not any(name.startswith("palette.") for name in kept.difference.weights)
 
 
