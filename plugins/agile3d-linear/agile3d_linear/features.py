@@ -46,11 +46,14 @@ def skin_tone(face: np.ndarray, layout: Layout, seen: np.ndarray | None = None) 
     return np.median(to_lab(face[where]), 0).astype(np.float32)
 
 
-def skin_likeness(lab: np.ndarray, tone: np.ndarray) -> np.ndarray:
-    """How well colours (..., 3) Lab fit a skin tone under any usual light: 1 fits, 0 does not."""
+def skin_likeness(lab: np.ndarray, tone: np.ndarray, shade: float = 1.0) -> np.ndarray:
+    """How well colours (..., 3) Lab fit a skin tone under any usual light: 1 fits, 0 does not.
+
+    ``shade``: how many times deeper than usual shadows may be.
+    """
     difference = lab - tone
     # Shadow and shine change lightness most; saturation follows lightness.
-    shadow = float(np.clip(0.32 * tone[0], 7, 22))
+    shadow = shade * float(np.clip(0.32 * tone[0], 7, 22))
     darker = np.where(difference[..., 0] < 0, difference[..., 0] / shadow, difference[..., 0] / 30)
     other = np.hypot(difference[..., 1], difference[..., 2]) / 14
     return np.exp(-(darker**2 + other**2)).astype(np.float32)

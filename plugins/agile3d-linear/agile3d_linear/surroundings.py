@@ -25,6 +25,10 @@ MATTE = 128
 """Side at which person and background are told apart, pixels."""
 COARSE = 33
 """Points per side of the grid on which the change of form is computed."""
+SHADE, NECK_SHADE = 0.6, 0.3
+"""Share of light and shade that skin keeps, and that of the neck, on which the head throws its shadow."""
+UNDER_CHIN = 3.0
+"""How many times deeper than on the face shadows of the neck are."""
 
 
 def redraw(
@@ -52,11 +56,13 @@ def redraw(
     moved = warp(np.concatenate([photo, person], -1), source[:, :2], target[:, :2])
     calm, person = smooth(moved[..., :3], config.smoothing), moved[..., 3]
     lab = to_lab(calm)
-    like = ramp(skin_likeness(blur(lab, 1.0), skin), 0.12, 0.5)
+    soft, (near, neck) = blur(lab, 1.0), _where_skin_is(target, len(photo))
+    like = np.maximum(near * skin_likeness(soft, skin), neck * skin_likeness(soft, skin, UNDER_CHIN))
+    like = ramp(like, 0.12, 0.5)
     # Where skin meets something else the mixture looks like skin, too, and would glow.
     like = blur(ndimage.grey_erosion(np.minimum(like, person), 3), 1.0)
-    like = (like * _where_skin_is(target, len(photo)))[..., None]
-    as_skin = styled_skin + (lab - skin) * [0.6, 0.6, 0.6]
+    like = like[..., None]
+    as_skin = styled_skin + (lab - skin) * (SHADE - (SHADE - NECK_SHADE) * neck[..., None])
     as_hair = style_hair(lab, config)
     return to_rgb(like * as_skin + (1 - like) * as_hair), like, person[..., None]
 
@@ -68,8 +74,8 @@ def _person(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return resize(matte.permute(1, 2, 0).numpy(), len(photo))
 
 
-def _where_skin_is(target: np.ndarray, size: int) -> np.ndarray:
-    """(S, S) in [0, 1]: face, ears and neck; further out, skin's colour belongs to fair hair or a wall."""
+def _where_skin_is(target: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S) in [0, 1] each: face and ears, and neck; further out, skin's colour belongs to fair hair or a wall."""
     points = target[:, :2]
     outline = points[list(OVAL)]
     eyes = float(np.linalg.norm(points[list(LEFT_EYE)].mean(0) - points[list(mirrored(LEFT_EYE))].mean(0)))
@@ -82,7 +88,7 @@ def _where_skin_is(target: np.ndarray, size: int) -> np.ndarray:
     near = ramp(reach - away, 0.0, 0.2 * eyes)
     middle, half = (outline[:, 0].min() + outline[:, 0].max()) / 2, np.ptp(outline[:, 0]) / 2
     neck = ramp(-np.abs(u - middle), -1.0 * half, -0.75 * half) * ramp(v - outline[:, 1].max(), -0.1, 0.02)
-    return np.maximum(near, neck)
+    return near, neck
 
 
 def warp(photo: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from agile3d_linear.features import PATCH
+from agile3d_linear.features import PATCH, skin_likeness
 from agile3d_linear.layout import Layout
 from agile3d_linear.mesh import OVAL, cover, triangles, with_ring
 from agile3d_linear.picture import fill
@@ -54,6 +54,15 @@ def test_a_pose_is_found_and_taken_out() -> None:
     found = find_pose(landmarks)
     np.testing.assert_allclose(found.rotation, pose.rotation, atol=1e-9)
     np.testing.assert_allclose(freed(landmarks), reference(), atol=1e-9)
+
+
+def test_deep_shade_is_skin_only_where_it_may_be() -> None:
+    tone = np.array([65.0, 18.0, 20.0])
+    shaded, hair, shirt = np.array([[38.0, 16.0, 17.0], [12.0, 2.0, 3.0], [45.0, -20.0, -25.0]])
+    assert skin_likeness(shaded, tone) < 0.3 and skin_likeness(shaded, tone, 3.0) > 0.6
+    assert skin_likeness(tone, tone, 3.0) == skin_likeness(tone, tone) == 1
+    for other in (hair, shirt):
+        assert skin_likeness(other, tone, 3.0) < 0.2
 
 
 def test_shifted_cut_outs_come_to_lie_on_each_other() -> None:
