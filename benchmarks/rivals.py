@@ -61,12 +61,12 @@ class Work:
 
     pairs: int = 120
     size: int = 192
-    steps: int = 500
+    steps: int = 1200
     direct_steps: int = 300
     people: int = 20
 
 
-QUICK = Work(pairs=40, size=128, steps=150, direct_steps=100, people=10)
+QUICK = Work(pairs=60, size=160, steps=500, direct_steps=150, people=12)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ FEATURES = (1, 2, 3, 4, 8)
 colours come from the latent, by the palette."""
 
 
+HIDING = slice(5, 8)
+"""Parts that may hang before the face, and are no features of it then: hair, glasses, headwear."""
 PAINTED_COLOUR = 0.5
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over."""
@@ -137,25 +139,36 @@ class TriplaneGenerator(nn.Module):
         features = self.decoder.colour(look.raw, tone)
         if subject.paint is None and subject.style is None:
             return features
-        normalised = self.deformation.focus.forward(look.canonical)
-        raw = look.raw
-        if subject.style is not None:
-            raw = self._raw(subject.style, normalised)
-            tone = None if subject.palette is None else self.decoder.tone(raw, subject.palette)
+        normalised, added = self.deformation.focus.forward(look.canonical), None
         if subject.paint is not None:
             added = self.decoder.own(self._raw(subject.paint, normalised)) - self.decoder.own(look.raw)
-            if subject.style is not None and self.config.parts:
-                calm = torch.lerp(added.mean(-1, keepdim=True), added, PAINTED_COLOUR)
-                added = torch.lerp(added, calm * self._still(look.raw, raw), subject.strength)
-            tone = added if tone is None else tone + added
-        return torch.lerp(features, self.decoder.colour(raw, tone), front_share(look.canonical))
+        over = self.decoder.colour(look.raw, _sum(tone, added))
+        if subject.style is not None:
+            over = self._styled(subject, look.raw, self._raw(subject.style, normalised), added, over)
+        return torch.lerp(features, over, front_share(look.canonical))
 
-    def _still(self, raw: Tensor, style: Tensor) -> Tensor:
-        """Share (N, P, 1) of places that show the same part with a style's ``raw`` (N, P, K) as without, features of
-        the face left out."""
-        both = self.decoder.shares(raw) * self.decoder.shares(style)
+    def _styled(self, subject: Subject, raw: Tensor, drawn: Tensor, added: Tensor | None, plain: Tensor) -> Tensor:
+        """Colours (N, P, F) in a style.
+
+        Args:
+            subject: whose palette and strength count.
+            raw: (N, P, K) of the subject's own planes.
+            drawn: the same of the style's.
+            added: (N, P, F) by paint, before squashing.
+            plain: (N, P, F) colours without the style.
+        """
+        tone = None if subject.palette is None else self.decoder.tone(drawn, subject.palette)
+        if not self.config.parts:
+            return self.decoder.colour(drawn, _sum(tone, added))
+        before, after = self.decoder.shares(raw), self.decoder.shares(drawn)
         kept = [part for part in range(self.config.parts) if part not in FEATURES]
-        return both[:, kept].sum(1)[..., None]
+        if added is not None:
+            still = (before * after)[:, kept].sum(1)[..., None]
+            calm = torch.lerp(added.mean(-1, keepdim=True), added, PAINTED_COLOUR)
+            added = torch.lerp(added, still * calm, subject.strength)
+        # Hair before an eye stays hair.
+        hidden = before[:, HIDING].sum(1) * (1 - after[:, kept].sum(1)) * subject.strength
+        return torch.lerp(self.decoder.colour(drawn, _sum(tone, added)), plain, hidden[..., None])
 
     def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
         """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""
@@ -180,6 +193,11 @@ class TriplaneGenerator(nn.Module):
         """Subjects of latents (N, z_dim)."""
         weights = self.deformation.weights(z) * truncation if self.deforms else None
         return self.subject(self.mapping(z, label, truncation), weights)
+
+
+def _sum(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+    """The sum of what there is."""
+    return two if one is None else one if two is None else one + two
 
 
 def front_share(points: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ from agile3d_cli.style.state import read_state, write_state
 from agile3d_cli.stylizer import Progress
 
 MEAN, PALETTE = "backbone.mean_planes", "palette."
+SHIFT, LEAD = "palette.layer.bias", 5.0
+"""What is learnt alone at first, and how much faster then."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,17 @@ def transfer(
     heads = _all_heads(pairs, base.generator, displacement, like, progress)
     trained = _trained(generator, config)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    groups = [{"params": [p.requires_grad_(True)], "base": _rate(name, config)} for name, p in trained.items()]
+    groups = [
+        {"params": [p.requires_grad_(True)], "base": _rate(name, config), "leads": name == SHIFT}
+        for name, p in trained.items()
+    ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
     first = read_state(state, trained, optimizer, rng)
     recent: list[dict[str, float]] = []
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * min(1.0, (step + 1) / 20) * (1 - 0.95 * step / config.steps)
+            group["lr"] = group["base"] * _pace(step, group["leads"], config)
         picked = [int(k) for k in torch.randint(len(pairs), (config.batch,), generator=rng)]
         terms = _terms(generator, pairs, heads, picked, trained, start, config, rng)
         optimizer.zero_grad()
@@ -76,6 +81,14 @@ def _rate(name: str, config: TransferConfig) -> float:
     if name.startswith(PALETTE):
         return config.tone_rate
     return config.rate if name == MEAN else config.output_rate
+
+
+def _pace(step: int, leads: bool, config: TransferConfig) -> float:
+    """Factor on a learning rate: it rises over 20 steps, then falls to a twentieth; see ``TransferConfig.lead``."""
+    lead = round(config.lead * config.steps) if config.tone_rate > 0 else 0
+    if step < lead:
+        return LEAD * min(1.0, (step + 1) / 20) if leads else 0.0
+    return min(1.0, (step + 1 - lead) / 20) * (1 - 0.95 * step / config.steps)
 
 
 def _trained(generator: TriplaneGenerator, config: TransferConfig) -> dict[str, torch.nn.Parameter]:

@@ -159,6 +159,14 @@ def test_the_colours_of_parts_are_learnt_unless_told_otherwise(micro: BaseModel,
     assert not any(name.startswith("palette.") for name in kept.difference.weights)
 
 
+def test_shifts_of_colours_are_learnt_first(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+    first = transfer(pairs, micro, None, dataclasses.replace(BRIEF, steps=4, lead=1.0), tmp_path / "first", silent)
+    moved = {name for name, change in first.difference.weights.items() if change.abs().max() > 0}
+    assert moved == {"palette.layer.bias"}
+    later = transfer(pairs, micro, None, dataclasses.replace(BRIEF, steps=4, lead=0.5), tmp_path / "later", silent)
+    assert all(change.abs().max() > 0 for change in later.difference.weights.values())
+
+
 def assert_same(a: Transferred, b: Transferred) -> None:
     assert set(a.difference.weights) == set(b.difference.weights)
     assert all(torch.equal(a.difference.weights[name], b.difference.weights[name]) for name in a.difference.weights)

@@ -28,6 +28,7 @@ from agile3d_cli.models.config import (
 )
 from agile3d_cli.models.generator import (
     FEATURES,
+    HIDING,
     PAINT_FADES,
     PAINTED_COLOUR,
     Look,
@@ -223,6 +224,24 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
 
 def test_features_are_those_of_the_face() -> None:
     assert {PARTS[part] for part in FEATURES} == {"eyes", "brows", "lashes", "teeth", "iris"}
+    assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"}
+
+
+def test_a_style_draws_no_eye_on_hair() -> None:
+    generator = made(dataclasses.replace(PARTED, parts=len(PARTS)))
+    rng = torch.Generator().manual_seed(4)
+    raw, drawn = (torch.randn(1, 50, 4 + len(PARTS), generator=rng) for _ in range(2))
+    raw[..., 4:] = drawn[..., 4:] = -40.0
+    raw[:, :, 4 + PARTS.index("hair")] = drawn[:, :25, 4 + PARTS.index("iris")] = 40.0
+    drawn[:, 25:, 4 + PARTS.index("hair")] = 40.0
+    plain = torch.rand(1, 50, 3, generator=rng)
+    subject = Subject(torch.zeros(0), None, torch.rand(1, len(PARTS), 3, generator=rng))
+    found = generator._styled(subject, raw, drawn, None, plain)
+    torch.testing.assert_close(found[:, :25], plain[:, :25])
+    assert subject.palette is not None
+    told = generator.decoder.colour(drawn, generator.decoder.tone(drawn, subject.palette))
+    torch.testing.assert_close(found[:, 25:], told[:, 25:])
+    assert not torch.allclose(found[:, 25:], plain[:, 25:], atol=0.05)
 
 
 def test_a_place_has_the_colour_of_its_part() -> None:
