@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_dials_reach_from_the_plain_head_to_the_style(micro: BaseModel, latent: 
         for share in (0.5, 1.0)
     ]
     assert 0 < changes[0] < changes[1]
+
+
+def test_a_turned_style_is_the_style_at_these_dials(
+    micro: BaseModel, latent: Latent, style: StyleDifference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # benchmarks are not installed
+    turned = importlib.import_module("benchmarks.dials").turned
+    label = camera.portrait_label()[None]
+    bare = dataclasses.replace(latent, paint=None)
+    for color, structure in ((0.3, 1.0), (1.0, 0.6)):
+        wanted = build_head(bare, micro, style, 1.0, structure, color).render(label, 32).image
+        found = build_head(bare, micro, turned(style, color, structure), 1.0, 1.0, 1.0).render(label, 32).image
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_photo_to_portrait(
