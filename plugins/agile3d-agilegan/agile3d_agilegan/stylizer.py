@@ -6,6 +6,7 @@ Source: Song et al., "AgileGAN: Stylizing Portraits by Inversion-Consistent Tran
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor
 from agile3d_agilegan.branches import Division, attribute_of, divide
 from agile3d_agilegan.codes import mixed, refined, told
 from agile3d_agilegan.config import ATTRIBUTES, AgileganConfig
-from agile3d_agilegan.drawing import Drawing
 from agile3d_agilegan.model import LearntStyle, Painter
 from agile3d_agilegan.network import LETTERS
 from agile3d_agilegan.official import SEEN, read_official
@@ -100,23 +100,20 @@ def learn(
     score = StyleScore(prior, pictures, real_codes.mean, division)
     transfer = Transfer(prior, material, score, config, seed)
     outcome = transfer.run(lambda share: progress("learning the style", 0.2 + 0.79 * share))
-    return LearntStyle(
+    style = LearntStyle(
         prior=prior,
         drawing=outcome.drawing,
-        contrast=contrast_between(_drawings(prior, outcome.drawing, division, real_codes.mean), pictures),
+        contrast=None,
         division=division,
         palette=palette_of(pictures),
         error=known_error(prior, real, real_codes.mean),
         score=outcome.score,
         steps=outcome.steps,
     )
-
-
-@torch.no_grad()
-def _drawings(prior: FlatPrior, drawing: Drawing, division: Division, codes: Tensor) -> Tensor:
-    """Pictures (N, 3, S, S) of codes (N, groups, w_dim) in the learnt style."""
-    styles, branches = prior.expected_styles(codes), division.branch_of(codes).tolist()
-    return torch.cat([drawing(ws[None], side).clamp(-1, 1) for ws, side in zip(styles, branches, strict=True)])
+    # The faces as they will be drawn, at the exemplars' size.
+    painter = Painter(style.rounded(), AgileganConfig())
+    drawn = torch.cat([painter.paint(face[None]) for face in enlarged(real, size).clamp(-1, 1)])
+    return replace(style, contrast=contrast_between(drawn, pictures))
 
 
 def published(
