@@ -96,6 +96,6 @@ def rounded(style: LearntStyle) -> LearntStyle:
         for value in module.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())
-    codes = (each.half().float() for each in (style.extrinsic, style.intrinsic, style.favour))
+    extrinsic, intrinsic, favour = (each.half().float() for each in (style.extrinsic, style.intrinsic, style.favour))
     contrast = Contrast(style.contrast.gains.half().float(), style.contrast.colours.half().float())
-    return LearntStyle(style.prior, style.network, *codes, style.sampler, contrast)
+    return LearntStyle(style.prior, style.network, extrinsic, intrinsic, favour, style.sampler, contrast)

@@ -87,7 +87,8 @@ def _learnt(card: Card, tensors: Mapping[str, Tensor]) -> LearntStyle:
     contrast = Contrast(tensors[GAINS], tensors[COLOURS])
     if (contrast.gains.shape, contrast.colours.shape) != ((BANDS + 1,), (2, 3)):
         raise ValueError("its gains are not those of the bands")
-    style = LearntStyle(prior, DualStyleGAN(shape), *(tensors[name] for name in CODES), sampler, contrast)
+    extrinsic, intrinsic, favour = (tensors[name] for name in CODES)
+    style = LearntStyle(prior, DualStyleGAN(shape), extrinsic, intrinsic, favour, sampler, contrast)
     if {each.shape[1:] for each in (style.extrinsic, style.intrinsic)} != {(shape.num_ws, shape.w_dim)}:
         raise ValueError("its codes are of another size than its generator")
     if not len(style.extrinsic) == len(style.intrinsic) == style.favour.numel():

@@ -76,7 +76,8 @@ class DualstyleganStylizer:
 
     def _take(self, style: LearntStyle | FolderStyle | None) -> None:
         """Takes over a style, with the network as the settings' dial has it."""
-        self._style, self._weights = style, ()
+        self._style = style
+        self._weights: tuple[float, ...] = ()
         self._network: DualStyleGAN | None = None
         if isinstance(style, FolderStyle):
             self._weights = dial_of(self.config, style.published.generator.config.num_ws)
