@@ -32,7 +32,7 @@ from agile3d_cli.models.generator import Subject, TriplaneGenerator
 Progress = Callable[[float], None]
 BROAD, TONE = 2.0, 10.0
 """Widths of the filters that take the broad forms, and the tones alone, from painted planes, texels."""
-DRAWN, FINE, NEAR = 0.8, 4.0, 1.5
+DRAWN, FINE, NEAR = 0.5, 4.0, 1.5
 """What a style changes from which on it draws something of its own there, when what is broader than the second is taken
 off; and how far that reaches, texels."""
 
