@@ -30,9 +30,10 @@ colours come from the latent, by the palette."""
 
 HIDING = slice(5, 8)
 """Parts that may hang before the face, and are no features of it then: hair, glasses, headwear."""
-PAINTED_COLOUR = 0.5
+PAINTED_COLOUR, SHADE, OTHER = 0.5, 1.0, 2.5
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
-those that were painted over."""
+those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
+something else was painted, whose colour is its own."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,7 @@ class TriplaneGenerator(nn.Module):
         kept = [part for part in range(self.config.parts) if part not in FEATURES]
         if added is not None:
             still = (before * after)[:, kept].sum(1)[..., None]
-            calm = torch.lerp(added.mean(-1, keepdim=True), added, PAINTED_COLOUR)
-            added = torch.lerp(added, still * calm, subject.strength)
+            added = torch.lerp(added, still * _calm(added), subject.strength)
         # Hair before an eye stays hair.
         hidden = before[:, HIDING].sum(1) * (1 - after[:, kept].sum(1)) * subject.strength
         return torch.lerp(self.decoder.colour(drawn, _sum(tone, added)), plain, hidden[..., None])
@@ -198,6 +198,13 @@ class TriplaneGenerator(nn.Module):
 def _sum(one: Tensor | None, two: Tensor | None) -> Tensor | None:
     """The sum of what there is."""
     return two if one is None else one if two is None else one + two
+
+
+def _calm(added: Tensor) -> Tensor:
+    """What paint adds, (N, P, F) before squashing, with less colour; see ``PAINTED_COLOUR``."""
+    lightness = added.mean(-1, keepdim=True)
+    other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
+    return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other)
 
 
 def front_share(points: Tensor) -> Tensor:

@@ -29,8 +29,10 @@ from agile3d_cli.models.config import (
 from agile3d_cli.models.generator import (
     FEATURES,
     HIDING,
+    OTHER,
     PAINT_FADES,
     PAINTED_COLOUR,
+    SHADE,
     Look,
     Subject,
     TriplaneGenerator,
@@ -216,7 +218,9 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
     assert kept.any() and not kept.all()
     still = (shares[0] * shares[1])[..., kept].sum(-1, keepdim=True)
     added = over[..., 1:4] - raw[..., 1:4]
-    added = PAINTED_COLOUR * added + (1 - PAINTED_COLOUR) * added.mean(-1, keepdim=True)
+    lightness = added.mean(-1, keepdim=True)
+    share = PAINTED_COLOUR + (1 - PAINTED_COLOUR) * ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
+    added = lightness + share * (added - lightness)
     tone = generator.decoder.tone(drawn, plain.palette) + still * added
     ahead = (front_share(points()) == 1)[0, :, 0]
     torch.testing.assert_close(found[:, ahead], generator.decoder.colour(drawn, tone)[:, ahead])
