@@ -82,6 +82,10 @@ def read_network(path: Path) -> ForeignNetwork:
 def _read(path: Path, plain: Plain) -> ForeignNetwork:
     with path.open("rb") as stream:
         head = stream.read(len(LEGACY_HEAD))
+    # First of all: the length of a header may begin as a pickle does, but no pickle as a length within the file.
+    length = int.from_bytes(head[:HEADER_PLACE], "little")
+    if head[HEADER_PLACE : HEADER_PLACE + 1] == HEADER_START and HEADER_PLACE + length <= path.stat().st_size:
+        return _generator(_read_safe(path), "safetensors file", plain)
     if is_zip(path):
         return _generator(read_zip(path, _TABLE, SHELLS), "PyTorch file", plain)
     if head == LEGACY_HEAD:
@@ -90,8 +94,6 @@ def _read(path: Path, plain: Plain) -> ForeignNetwork:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             root = carry_out(data, _TABLE, None, SHELLS, LARGEST_NETWORK)
         return _generator(root, "network pickle", plain)
-    if head[HEADER_PLACE : HEADER_PLACE + 1] == HEADER_START:
-        return _generator(_read_safe(path), "safetensors file", plain)
     raise StepError("it is neither a network pickle nor a PyTorch or safetensors file")
 
 
