@@ -20,7 +20,7 @@ from torch import Tensor
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.foreign_files import guarded, is_zip, read_legacy, read_zip
 from agile3d_cli.models.foreign_mmagic import MMAGIC, MMAGIC_ANCHOR, official
-from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out, check_key
+from agile3d_cli.models.foreign_steps import Entries, Shell, StepError, Thing, carry_out, check_key
 from agile3d_cli.models.foreign_values import DEEPEST, STORAGES, TABLE, Plain, Storage, Strided, number_of
 
 LARGEST_NETWORK = 2 << 30
@@ -39,6 +39,8 @@ OFFICIAL = "eg3d"
 """What the record of a conversion calls the official names."""
 ANCHORS = {OFFICIAL: "backbone.mapping.w_avg", MMAGIC: MMAGIC_ANCHOR}
 """A tensor that every generator with these names has; what stands before its name is left away from all names."""
+LOG = ("mmengine.logging.history_buffer", "HistoryBuffer")
+"""Class of the numbers that MMagic's training notes beside its networks; a mere shell, as none of them is needed."""
 SETTINGS = ("num_fp16_res", "conv_clamp", "sr_num_fp16_res", "mapping_kwargs", "img_channels", "img_resolution")
 """Arguments of the network that matter when it runs."""
 SHELLS = ("torch.nn.modules.", "training.")
@@ -238,6 +240,7 @@ _TABLE: dict[tuple[str, str], Any] = {
     **TABLE,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
     ("torch.storage", "_load_from_bytes"): _nested,
+    LOG: Shell(".".join(LOG)),
     **{(module, "EasyDict"): Entries for module in ("dnnlib", "dnnlib.util")},
     **{(module, "set"): _set for module in ("builtins", "__builtin__")},
     **{(module, "scalar"): number_of for module in ("numpy.core.multiarray", "numpy._core.multiarray")},

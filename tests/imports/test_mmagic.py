@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -338,6 +342,37 @@ def test_unknown_sizes_need_their_configuration(
         assert result.exit_code == 5 and "sr_in_size" in text and "Traceback" not in text
     assert "--rendering" in " ".join(run(file).stderr.split())
     assert not list(own_home.glob("models/*"))
+
+
+class HistoryBuffer:
+    """What training writes its losses into."""
+
+    def __init__(self) -> None:
+        self.max_length, self._log_history, self._count_history = 10, np.array([0.5, 0.25]), np.array([1, 1])
+
+
+def test_a_checkpoint_of_a_training_is_read(
+    tiny: Any, state: State, options: Path, tmp_path: Path, own_home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logs are objects, optimizers have tensors of their own."""
+    place = "mmengine.logging.history_buffer"
+    for path in ("mmengine", "mmengine.logging", place):
+        monkeypatch.setitem(sys.modules, path, types.ModuleType(path))
+    monkeypatch.setattr(HistoryBuffer, "__module__", place)
+    monkeypatch.setattr(sys.modules[place], "HistoryBuffer", HistoryBuffer, raising=False)
+    held = {f"generator_ema.module.{name}": value for name, value in state.items()}
+    logs = OrderedDict({"train/loss": HistoryBuffer()})
+    whole = {
+        "meta": {"epoch": 0, "iter": 4, "cfg": "model = dict(type='EG3D')"},
+        "state_dict": OrderedDict(held),
+        "message_hub": {"log_scalars": logs, "runtime_info": OrderedDict(epoch=0), "resumed_keys": OrderedDict()},
+        "optimizer": {"generator": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}},
+    }
+    file = saved(tmp_path / "iter_4.pth", whole)
+    monkeypatch.delitem(sys.modules, place)
+    assert run(file, "--rendering", options).exit_code == 0
+    found = load_base("iter_4").generator.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in tiny.generator.state_dict().items())
 
 
 def test_the_averaged_generator_is_taken_once(tiny: Any, state: State, tmp_path: Path) -> None:
