@@ -8,6 +8,7 @@ Source: EG3D (Chan et al., CVPR 2022), supplement; the meaning of the options wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from reprlib import repr as shortened
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from agile3d_cli.errors import ConfigError, RefusedError
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
+from agile3d_cli.models.foreign_mmagic import MMAGIC, SAID, published_like
 from agile3d_cli.models.foreign_networks import ForeignNetwork
 
 ASSUMED = {
@@ -40,6 +42,8 @@ ENTRY = 128
 HALF_PRECISION_CLAMP = 256.0
 """Where layers were trained in half precision, their activations are held in this range, on a CPU too."""
 MOST_SAMPLES, MOST_RENDERED = 1024, 1024
+SR_ENTRY = "sr_in_size"
+"""What MMagic calls the pixels at which super-resolution begins."""
 
 
 def eg3d_config(network: ForeignNetwork, rendered: int | None = None) -> tuple[GeneratorConfig, list[str]]:
@@ -53,8 +57,10 @@ def eg3d_config(network: ForeignNetwork, rendered: int | None = None) -> tuple[G
         RefusedError: the tensors are not of this family, or an option is not understood.
     """
     tensors, notes = network.tensors, list[str]()
+    if network.layout == MMAGIC:
+        network, notes = _with_mmagic_options(network, rendered)
     try:
-        larger = _superresolution(tensors, network.settings)
+        larger = _superresolution(network)
         size = larger.sizes[-1] if larger.sizes else 0
         options = network.rendering
         if options is None:
@@ -127,17 +133,54 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _superresolution(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> SuperresolutionConfig:
-    """The blocks that are there, by the sizes of the noise that they never add."""
-    name = "superresolution.block{}.conv1.noise_const"
-    blocks = _numbered(tensors, name, range(8))
-    sizes = tuple(_shape(tensors, block, 2)[-1] for block in blocks)
+def _with_mmagic_options(network: ForeignNetwork, rendered: int | None) -> tuple[ForeignNetwork, list[str]]:
+    """A network with MMagic's names and what its configuration would say, and what of that was assumed."""
+    known = published_like(network.tensors, network.doubles)
+    if known is None and (network.rendering is None or network.entry is None):
+        blocks = [network.tensors[f"superresolution.block{k}.conv1.bias"].shape[0] for k in range(len(network.doubles))]
+        raise RefusedError(
+            "The file has MMagic's names, but the sizes of none of the EG3D networks that MMagic publishes (its "
+            f"super-resolution has {blocks} channels), so its configuration is not known; give rendering options "
+            f"and {SR_ENTRY} with --rendering."
+        )
+    if known is None:
+        return network, [SAID]
+    assumed: dict[str, Any] = {}
+    if network.rendering is None:
+        assumed |= known.rendering
+        network = replace(network, rendering=known.rendering)
+    if network.entry is None:
+        assumed[SR_ENTRY] = known.entry
+        network = replace(network, entry=known.entry)
+    if network.rendered is None and rendered is None:
+        assumed["neural_rendering_resolution"] = known.rendered
+        network = replace(network, rendered=known.rendered)
+    if not assumed:
+        return network, [SAID]
+    told = ", ".join(f"{name} {value}" for name, value in assumed.items())
+    return network, [
+        f"MMagic's files hold no options; those of its {known.name} were taken (--rendering): {told}.",
+        SAID,
+    ]
+
+
+def _superresolution(network: ForeignNetwork) -> SuperresolutionConfig:
+    """The blocks that are there, by the sizes of the noise that they never add, or by which of them double."""
+    tensors, name = network.tensors, "superresolution.block{}.conv1.noise_const"
+    if network.doubles:
+        entry = int(_in_range(SR_ENTRY, network.entry, 4, MOST_RENDERED))
+        sizes = tuple(entry << sum(network.doubles[: k + 1]) for k in range(len(network.doubles)))
+        blocks = [name.format(k) for k in range(len(network.doubles))]
+    else:
+        blocks = _numbered(tensors, name, range(8))
+        sizes = tuple(_shape(tensors, block, 2)[-1] for block in blocks)
+        entry = min(ENTRY, *sizes) if sizes else ENTRY
     if not sizes and any(name.startswith("superresolution.") for name in tensors):
         raise RefusedError(f"The checkpoint's super-resolution has no {name.format(0)}, which tells its size.")
     channels = tuple(_shape(tensors, block.replace("noise_const", "weight"), 4)[0] for block in blocks)
-    half = settings.get("sr_num_fp16_res", 1)
+    half = network.settings.get("sr_num_fp16_res", 1)
     return SuperresolutionConfig(
-        entry=min(ENTRY, *sizes) if sizes else ENTRY,
+        entry=entry,
         sizes=sizes,
         channels=channels,
         clamp=HALF_PRECISION_CLAMP if half else 0.0,

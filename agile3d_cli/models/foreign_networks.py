@@ -1,5 +1,6 @@
 """Files of EG3D-type networks -> the generator's tensors under official names, and what the file says of rendering.
 
+Official names, or those of MMagic's toolbox, which ``foreign_mmagic.py`` turns into official ones.
 The container is told by its content, never by its name: network pickles (objects with the source text of their
 classes), PyTorch's zip and older format, and safetensors. No class is imported and no source text is read: an object is
 its state, and only the parameters and buffers of one generator are turned into tensors.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.foreign_files import guarded, is_zip, read_legacy, read_zip
-from agile3d_cli.models.foreign_steps import Entries, StepError, Thing, carry_out, check_key
+from agile3d_cli.models.foreign_mmagic import MMAGIC, MMAGIC_ANCHOR, official
+from agile3d_cli.models.foreign_steps import Entries, Shell, StepError, Thing, carry_out, check_key
 from agile3d_cli.models.foreign_values import DEEPEST, STORAGES, TABLE, Plain, Storage, Strided, number_of
 
 LARGEST_NETWORK = 2 << 30
@@ -33,8 +35,12 @@ HEADER_PLACE, HEADER_START = 8, b"{"
 """Where the header of a safetensors file begins, and how."""
 HOLDERS = ("G_ema", "g_ema", "generator_ema", "params_ema", "state_dict", "G", "generator", "model")
 """Names under which files hold their generator, the averaged one first."""
-ANCHOR = "backbone.mapping.w_avg"
-"""A tensor that every generator of the family has; what stands before its name is left away from all names."""
+OFFICIAL = "eg3d"
+"""What the record of a conversion calls the official names."""
+ANCHORS = {OFFICIAL: "backbone.mapping.w_avg", MMAGIC: MMAGIC_ANCHOR}
+"""A tensor that every generator with these names has; what stands before its name is left away from all names."""
+LOG = ("mmengine.logging.history_buffer", "HistoryBuffer")
+"""Class of the numbers that MMagic's training notes beside its networks; a mere shell, as none of them is needed."""
 SETTINGS = ("num_fp16_res", "conv_clamp", "sr_num_fp16_res", "mapping_kwargs", "img_channels", "img_resolution")
 """Arguments of the network that matter when it runs."""
 SHELLS = ("torch.nn.modules.", "training.")
@@ -56,6 +62,12 @@ class ForeignNetwork:
     """Pixels of the picture that is rendered, ``neural_rendering_resolution``; None where the file says nothing."""
     settings: Mapping[str, Any]
     """Those of ``SETTINGS`` that the file tells."""
+    layout: str = OFFICIAL
+    """Whose names the file has."""
+    doubles: tuple[bool, ...] = ()
+    """Whether each block of super-resolution doubles its picture, where the tensors tell that instead of sizes."""
+    entry: int | None = None
+    """Pixels at which super-resolution begins; None where nobody says."""
 
 
 def read_network(path: Path) -> ForeignNetwork:
@@ -72,6 +84,10 @@ def read_network(path: Path) -> ForeignNetwork:
 def _read(path: Path, plain: Plain) -> ForeignNetwork:
     with path.open("rb") as stream:
         head = stream.read(len(LEGACY_HEAD))
+    # First of all: the length of a header may begin as a pickle does, but no pickle as a length within the file.
+    length = int.from_bytes(head[:HEADER_PLACE], "little")
+    if head[HEADER_PLACE : HEADER_PLACE + 1] == HEADER_START and HEADER_PLACE + length <= path.stat().st_size:
+        return _generator(_read_safe(path), "safetensors file", plain)
     if is_zip(path):
         return _generator(read_zip(path, _TABLE, SHELLS), "PyTorch file", plain)
     if head == LEGACY_HEAD:
@@ -80,8 +96,6 @@ def _read(path: Path, plain: Plain) -> ForeignNetwork:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             root = carry_out(data, _TABLE, None, SHELLS, LARGEST_NETWORK)
         return _generator(root, "network pickle", plain)
-    if head[HEADER_PLACE : HEADER_PLACE + 1] == HEADER_START:
-        return _generator(_read_safe(path), "safetensors file", plain)
     raise StepError("it is neither a network pickle nor a PyTorch or safetensors file")
 
 
@@ -108,7 +122,7 @@ def _generator(root: Any, container: str, plain: Plain) -> ForeignNetwork:
     if not isinstance(root, dict):
         raise StepError("it holds no network")
     named = {str(name): value for name, value in root.items() if isinstance(value, Strided | Tensor)}
-    return ForeignNetwork(container, _unprefixed(named, plain), None, None, {})
+    return _named(ForeignNetwork(container, {}, None, None, {}), named, plain)
 
 
 def _of_object(network: Thing, container: str, plain: Plain) -> ForeignNetwork:
@@ -120,13 +134,23 @@ def _of_object(network: Thing, container: str, plain: Plain) -> ForeignNetwork:
     told = told if isinstance(told, dict) else {}
     # The object's own options come first: they may have been changed since it was built.
     rendering = state.get("rendering_kwargs", told.get("rendering_kwargs"))
-    return ForeignNetwork(
+    found = ForeignNetwork(
         container=container,
-        tensors=_unprefixed(walk.found, plain),
+        tensors={},
         rendering=_options(rendering) if isinstance(rendering, dict) else None,
         rendered=_options({"": state.get("neural_rendering_resolution")})[""],
         settings=_options({name: told[name] for name in SETTINGS if name in told}),
     )
+    return _named(found, walk.found, plain)
+
+
+def _named(network: ForeignNetwork, named: Mapping[str, Any], plain: Plain) -> ForeignNetwork:
+    """The network with the tensors of one generator of those that a file names."""
+    layout, tensors = _unprefixed(named, plain)
+    if layout != MMAGIC:
+        return replace(network, tensors=tensors)
+    tensors, doubles = official(tensors)
+    return replace(network, tensors=tensors, layout=layout, doubles=doubles)
 
 
 def _options(told: dict[Any, Any]) -> dict[str, Any]:
@@ -168,19 +192,27 @@ def _table(state: Mapping[str, Any], part: str) -> dict[Any, Any]:
     return value
 
 
-def _unprefixed(named: Mapping[str, Any], plain: Plain) -> dict[str, Tensor]:
-    """The tensors of one generator by official name; of several the averaged one."""
-    prefixes = sorted((name.removesuffix(ANCHOR) for name in named if name.endswith(ANCHOR)), key=len)
-    if not prefixes:
+def _unprefixed(named: Mapping[str, Any], plain: Plain) -> tuple[str, dict[str, Tensor]]:
+    """The tensors of one generator without what precedes all names, and whose names; of several the averaged one."""
+    begun = {
+        layout: sorted((name.removesuffix(anchor) for name in named if name.endswith(anchor)), key=len)
+        for layout, anchor in ANCHORS.items()
+    }
+    layout = next((layout for layout, prefixes in begun.items() if prefixes), None)
+    if layout is None:
         shown = ", ".join(sorted(named)[:SHOWN]) or "no tensors"
-        raise StepError(f"it holds no EG3D generator with the official names (no {ANCHOR}, but {shown})")
+        raise StepError(
+            f"it holds no EG3D generator with the official names or MMagic's "
+            f"(neither {' nor '.join(ANCHORS.values())}, but {shown})"
+        )
+    prefixes = begun[layout]
     prefix = next((prefix for prefix in prefixes if "ema" in prefix), prefixes[0])
     chosen = {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
     tensors = {name: plain.of(value) for name, value in chosen.items()}
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if odd:
         raise StepError(f"its {odd[0]} is no tensor")
-    return tensors
+    return layout, tensors
 
 
 def _persistent(meta: Any) -> Thing:
@@ -208,6 +240,7 @@ _TABLE: dict[tuple[str, str], Any] = {
     **TABLE,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
     ("torch.storage", "_load_from_bytes"): _nested,
+    LOG: Shell(".".join(LOG)),
     **{(module, "EasyDict"): Entries for module in ("dnnlib", "dnnlib.util")},
     **{(module, "set"): _set for module in ("builtins", "__builtin__")},
     **{(module, "scalar"): number_of for module in ("numpy.core.multiarray", "numpy._core.multiarray")},

@@ -20,15 +20,13 @@ from agile3d_cli.licenses import FREE, LicenseNote
 from agile3d_cli.models.checkpoints import architecture, build
 from agile3d_cli.models.config import PLANE_AXES, GeneratorConfig
 from agile3d_cli.models.foreign import eg3d_names, from_eg3d, left_away
-from agile3d_cli.models.foreign_config import eg3d_config
-from agile3d_cli.models.foreign_networks import read_network
+from agile3d_cli.models.foreign_config import SR_ENTRY, eg3d_config
+from agile3d_cli.models.foreign_networks import OFFICIAL, read_network
 from agile3d_cli.registry import SUFFIX, list_files, own_folder
 from agile3d_cli.safefile import KEY, file_sha256
 
 NONCOMMERCIAL = "NVIDIA Source Code License, non-commercial"
 """Terms of EG3D's published networks and of whatever is derived from them."""
-NAMES = "eg3d"
-"""What the record of a conversion calls the official names."""
 RESOLUTION = "neural_rendering_resolution"
 MOST_OPTIONS = 1 << 20
 """Bytes of a file of rendering options."""
@@ -47,7 +45,8 @@ class ImportOptions:
     rendered: int | None = None
     """Pixels of the rendered picture, over what the file says."""
     rendering: Mapping[str, Any] | None = None
-    """The family's ``rendering_kwargs``, for files that say nothing of rendering; may hold ``RESOLUTION`` too."""
+    """The family's ``rendering_kwargs``, for files that say nothing of rendering; may hold ``RESOLUTION`` too,
+    and for MMagic's files ``SR_ENTRY``."""
     plane_axes: str = PLANE_AXES[0]
     """As published, or corrected."""
 
@@ -97,7 +96,8 @@ def convert(path: Path, options: ImportOptions) -> Imported:
     if options.rendering is not None:
         rendering = dict(options.rendering)
         rendered = rendering.pop(RESOLUTION, network.rendered)
-        network = replace(network, rendering=rendering, rendered=rendered)
+        entry = rendering.pop(SR_ENTRY, network.entry)
+        network = replace(network, rendering=rendering, rendered=rendered, entry=entry)
     try:
         config, notes = eg3d_config(network, options.rendered)
         config = replace(config, plane_axes=options.plane_axes)
@@ -112,7 +112,8 @@ def convert(path: Path, options: ImportOptions) -> Imported:
         "converted_by": f"agile3d {__version__}",
         "source": {"file": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size},
         "container": network.container,
-        "names": NAMES,
+        "names": OFFICIAL,
+        "layout": network.layout,
         "left_away": sorted(tensor for tensor in network.tensors if left_away(tensor)),
         "rendering": network.rendering,
         RESOLUTION: network.rendered,
@@ -151,7 +152,7 @@ def read_rendering(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"{path} is not JSON; a table of rendering options is expected.") from error
     if isinstance(found, dict) and isinstance(found.get("rendering_kwargs"), dict):
-        outer = {name: found[name] for name in (RESOLUTION,) if name in found}
+        outer = {name: found[name] for name in (RESOLUTION, SR_ENTRY) if name in found}
         found = found["rendering_kwargs"] | outer
     if not isinstance(found, dict):
         raise RefusedError(f"{path} holds no table of rendering options.")
@@ -160,7 +161,7 @@ def read_rendering(path: Path) -> dict[str, Any]:
 
 def official_names(model: Model) -> dict[str, str]:
     """Our name of each tensor -> its official one, for imported models; empty for others."""
-    if model.training.get("names") != NAMES:
+    if model.training.get("names") != OFFICIAL:
         return {}
     return eg3d_names(GeneratorConfig.from_dict({k: v for k, v in model.architecture.items() if k != "kind"}))
 

@@ -77,6 +77,18 @@ def test_other_files_are_read(tiny: Any, tmp_path: Path, canary: Path, form: str
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("start", [0x28, 0x80])
+def test_a_safetensors_file_may_begin_as_a_pickle_does(tiny: Any, tmp_path: Path, start: int) -> None:
+    """By the length of its header, which is a multiple of eight."""
+    for size in range(0, 256, 8):
+        save_file(tiny.tensors, tmp_path / "n.safetensors", {"note": "x" * size})
+        if (tmp_path / "n.safetensors").read_bytes()[0] == start:
+            break
+    else:
+        raise AssertionError("no such length was met")
+    same(read_network(tmp_path / "n.safetensors").tensors, tiny.tensors)
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no file"):
         read_network(tmp_path / "none.pkl")
