@@ -30,7 +30,7 @@ colours come from the latent, by the palette."""
 
 HIDING = slice(5, 8)
 """Parts that may hang before the face, and are no features of it then: hair, glasses, headwear."""
-PAINTED_COLOUR, SHADE, OTHER = 0.5, 1.0, 2.5
+PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.5
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
 something else was painted, whose colour is its own."""
