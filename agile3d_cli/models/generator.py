@@ -29,7 +29,7 @@ colours come from the latent, by the palette."""
 
 
 HIDING = slice(5, 8)
-"""Parts that may hang before the face, and are no features of it then: hair, glasses, headwear."""
+"""Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.5
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
@@ -166,8 +166,8 @@ class TriplaneGenerator(nn.Module):
         if added is not None:
             still = (before * after)[:, kept].sum(1)[..., None]
             added = torch.lerp(added, still * _calm(added), subject.strength)
-        # Hair before an eye stays hair.
-        hidden = before[:, HIDING].sum(1) * (1 - after[:, kept].sum(1)) * subject.strength
+        # Hair before an eye or a brow stays hair.
+        hidden = before[:, HIDING].sum(1) * (1 - after[:, HIDING].sum(1)) * subject.strength
         return torch.lerp(self.decoder.colour(drawn, _sum(tone, added)), plain, hidden[..., None])
 
     def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
