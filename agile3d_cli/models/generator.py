@@ -21,13 +21,9 @@ from agile3d_cli.models.triplane import Decoder, Palette, plane_features
 
 PAINT_FADES = (-0.1, 0.03)
 """Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
-
-
 FEATURES = (1, 2, 3, 4, 8)
 """Parts that a style draws by itself, as ``heads.parts.PARTS`` counts them: eyes, brows, lashes, teeth, irises. Their
 colours come from the latent, by the palette."""
-
-
 HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.5
@@ -162,8 +158,8 @@ class TriplaneGenerator(nn.Module):
         if not self.config.parts:
             return self.decoder.colour(drawn, _sum(tone, added))
         before, after = self.decoder.shares(raw), self.decoder.shares(drawn)
-        kept = [part for part in range(self.config.parts) if part not in FEATURES]
         if added is not None:
+            kept = [part for part in range(self.config.parts) if part not in FEATURES]
             still = (before * after)[:, kept].sum(1)[..., None]
             added = torch.lerp(added, still * _calm(added), subject.strength)
         # Hair before an eye or a brow stays hair.
