@@ -209,11 +209,11 @@ def run(truth: Truth, base: BaseModel, work: Work, seeds: int, chosen: Sequence[
     return {name: _summary(found) for name, found in rows.items()}, sheet
 
 
-def _summary(found: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def _summary(found: dict[str, list[float]]) -> dict[str, dict[str, float | None]]:
     facts = {}
     for score, values in found.items():
-        error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-        facts[score] = {"mean": round(float(np.mean(values)), 5), "standard_error": round(error, 5)}
+        error = round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 5) if len(values) > 1 else None
+        facts[score] = {"mean": round(float(np.mean(values)), 5), "standard_error": error}
     return facts
 
 
