@@ -39,6 +39,8 @@ class AgileganConfig:
     """Pictures of random codes in each step."""
     faces: int = 32
     """Realistic faces whose codes tell where photos lie."""
+    crowd: int = 128
+    """Realistic faces whose drawings tell what tones the style has as a crowd; the mean of a few is that of chance."""
     pool: int = 160
     """Random codes that are drawn by the unstylized generator once, and by the stylized one again and again."""
     refine: int = 8
@@ -72,7 +74,8 @@ class AgileganConfig:
         for name, low, high in (
             ("coarse", 0, 1.5), ("middle", 0, 1.5), ("fine", 0, 1.5), ("branch", -1, 1), ("apart", 0, 10),
             ("fewest", 1, 1000), ("steps", 1, 100_000), ("half_share", 0, 1), ("shown", 1, 64), ("drawn", 1, 64),
-            ("faces", 2, 10_000), ("pool", 4, 100_000), ("refine", 0, 1000), ("jitter", 0, 2), ("rate", 1e-6, 1),
+            ("faces", 2, 10_000), ("crowd", 1, 10_000),
+            ("pool", 4, 100_000), ("refine", 0, 1000), ("jitter", 0, 2), ("rate", 1e-6, 1),
             ("redraw_weight", 0, 100), ("critic_weight", 0, 100), ("crowd_weight", 0, 100),
             ("layout_weight", 0, 100), ("near_weight", 0, 100),
             ("measure_every", 1, 100_000), ("patience", 1, 1000),

@@ -112,7 +112,8 @@ def learn(
     )
     # The faces as they will be drawn, at the exemplars' size.
     painter = Painter(style.rounded(), AgileganConfig())
-    drawn = torch.cat([painter.paint(face[None]) for face in enlarged(real, size).clamp(-1, 1)])
+    crowd = faces.sample(config.crowd, torch.Generator().manual_seed(seed)).images
+    drawn = torch.cat([painter.paint(face[None]) for face in enlarged(crowd, size).clamp(-1, 1)])
     return replace(style, contrast=contrast_between(drawn, pictures))
 
 

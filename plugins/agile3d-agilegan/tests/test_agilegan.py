@@ -19,7 +19,9 @@ from agile3d_cli.models.flat import FlatPrior
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 from agile3d_cli.testing import PaintedFaces, StylizerContract, ignore_progress, paint_exemplars
 
-TINY = AgileganConfig(steps=10, shown=2, drawn=2, faces=4, pool=12, refine=2, measure_every=5, fewest=3, apart=0.0)
+TINY = AgileganConfig(
+    steps=10, shown=2, drawn=2, faces=4, crowd=4, pool=12, refine=2, measure_every=5, fewest=3, apart=0.0
+)
 """Fits in seconds, with two branches for six exemplars."""
 
 

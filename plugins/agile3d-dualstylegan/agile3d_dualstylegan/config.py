@@ -36,6 +36,8 @@ class DualstyleganConfig:
     size that was given."""
     faces: int = 32
     """Realistic faces that the style is tried on while it is learnt."""
+    crowd: int = 128
+    """Realistic faces whose drawings tell what tones the style has as a crowd; the mean of a few is that of chance."""
     destyle_steps: int = 24
     """Steps that look for the faces behind the exemplars."""
     structure_steps: int = 40
@@ -59,7 +61,8 @@ class DualstyleganConfig:
         if self.size not in (32, 64, 128, 256, 512, 1024):
             raise ConfigError(f"DualstyleganConfig.size is {self.size}; take a power of two from 32 to 1024.")
         for name, low, high in (
-            ("exemplar", 0, 100_000), ("sample", 0, 2**31), ("faces", 1, 10_000), ("destyle_steps", 0, 10_000),
+            ("exemplar", 0, 100_000), ("sample", 0, 2**31), ("faces", 1, 10_000), ("crowd", 1, 10_000),
+            ("destyle_steps", 0, 10_000),
             ("structure_steps", 0, 100_000), ("style_steps", 0, 1_000_000), ("check_steps", 1, 1_000_000),
             ("patience", 1, 1_000_000), ("batch", 2, 256),
         ):  # fmt: skip

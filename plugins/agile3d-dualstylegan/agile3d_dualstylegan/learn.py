@@ -7,7 +7,7 @@ transfer and style transfer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,9 @@ def learn(
     known = look_at(prior, batch.images.float().cpu(), pairs)
     network = learn_style(network, prior, pairs, wanted, known, config, seed, progress)
     sampler = learn_sampler(pairs.extrinsic, seed, progress)
-    drawn = brought_to(drawings(network.eval(), pairs, known), (2 * size, 2 * size))
+    crowd = faces.sample(config.crowd, torch.Generator().manual_seed(seed)).images.float().cpu()
+    many = replace(look_at(prior, crowd, pairs), favour=known.favour)
+    drawn = brought_to(drawings(network.eval(), pairs, many), (2 * size, 2 * size))
     # What was registered has lost contrast of its own.
     contrast = contrast_between(drawn, large)
     style = LearntStyle(prior, network, pairs.extrinsic, pairs.intrinsic, known.favour, sampler, contrast)

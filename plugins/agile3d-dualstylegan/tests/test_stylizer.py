@@ -16,7 +16,9 @@ from agile3d_cli.errors import ConfigError, MissingError, RefusedError
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 from agile3d_cli.testing import PaintedFaces, StylizerContract, ignore_progress, paint_exemplars
 
-TINY = DualstyleganConfig(size=64, faces=4, destyle_steps=2, structure_steps=2, style_steps=5, check_steps=3, batch=2)
+TINY = DualstyleganConfig(
+    size=64, faces=4, crowd=4, destyle_steps=2, structure_steps=2, style_steps=5, check_steps=3, batch=2
+)
 """Settings under which a fit ends within two seconds; its prior is added by the tests."""
 
 
