@@ -28,8 +28,6 @@ from agile3d_cli.bundle import read_style
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
-from agile3d_cli.models.contrast import head_region
-from agile3d_cli.models.perceptual import style_features
 from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.registry import find_file
 from agile3d_cli.scores import style_distance
@@ -37,8 +35,11 @@ from agile3d_cli.style.exemplars import as_batch, read_exemplars
 from agile3d_cli.style.faces import BACKGROUND
 from agile3d_cli.style.measure import landmarks
 from agile3d_cli.style.people import people_in
+from agile3d_cli.style.score import head_features
 
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+RISING = ("landmarks_moved_px",)
+"""Scores that grow with their dial; the others fall."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,20 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bundle = read_style(find_file(args.style, "style"))
     base = for_portraits(load_base(bundle.base.name))
     style = open_style(bundle, base)
-    wanted = _features(as_batch(read_exemplars(args.exemplars, base.framing), SIZE))
+    wanted = head_features(as_batch(read_exemplars(args.exemplars, base.framing), SIZE))
     color = [_front(base, turned(style, color=position), args.people) for position in POSITIONS]
     structure = [_front(base, turned(style, structure=position), args.people) for position in POSITIONS]
-    found = {
-        "color": {"style_distance": [style_distance(_features(images), wanted).value for images in color]},
+    found: dict[str, dict[str, object]] = {}
+    rows = {
+        "color": {"style_distance": [style_distance(head_features(images), wanted).value for images in color]},
         "structure": {"landmarks_moved_px": [_moved(structure[0], images) for images in structure]},
         "identity": {"identity": _identities(base, style, args.photo)},
     }
-    rising = {"landmarks_moved_px"}
-    for scores in found.values():
-        for name, values in list(scores.items()):
-            steps = [b - a if name in rising else a - b for a, b in pairwise(values)]
-            scores[name] = [round(value, 4) for value in values]
-            scores["monotone"] = [float(all(step > 0 for step in steps))]
+    for dial, scores in rows.items():
+        for name, values in scores.items():
+            ordered = values[::-1] if name in RISING else values
+            falling = all(a > b for a, b in pairwise(ordered))
+            found[dial] = {name: [round(value, 4) for value in values], "monotone": falling}
     facts = {"style": bundle.name, "people": args.people, "positions": POSITIONS, "dials": found}
     sys.stdout.write(json.dumps(facts, indent=2) + "\n")
 
@@ -82,11 +83,6 @@ def _front(base: BaseModel, style: StyleDifference, people: int) -> Tensor:
     """Front views (people, 3, SIZE, SIZE)."""
     label = camera.portrait_label()[None]
     return torch.cat([head.render(label, SIZE, BACKGROUND).image for _, head in people_in(base, style, people)])
-
-
-def _features(images: Tensor) -> Tensor:
-    region = head_region(SIZE, SIZE)
-    return torch.cat([style_features(image[None], region) for image in images])
 
 
 def _moved(before: Tensor, after: Tensor) -> float:

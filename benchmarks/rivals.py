@@ -23,7 +23,7 @@ from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.image import to_array
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.models.styled import StyleDifference, in_style, stylized
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 from agile3d_cli.style.augment import Pairs, make_pairs
 from agile3d_cli.style.config import TransferConfig
@@ -83,8 +83,7 @@ class Styled:
         model, moved = self.generator, self.difference.displacement
         ws = model.mapping(z)
         subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None])
-        planes, palette = self.painter.backbone(ws), self.painter.colours_of_parts(ws)
-        return GeneratorHead(model, replace(subject, palette=palette, style=planes))
+        return GeneratorHead(model, in_style(subject, self.painter, ws))
 
 
 @dataclass(frozen=True)

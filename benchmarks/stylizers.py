@@ -46,11 +46,11 @@ from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.contrast import head_region
 from agile3d_cli.models.identity import embed_faces
-from agile3d_cli.models.perceptual import style_features
 from agile3d_cli.plugins import FoundStylizer, find_stylizers
 from agile3d_cli.scores import rank_of_found, style_distance, style_gain
 from agile3d_cli.style.exemplars import ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
+from agile3d_cli.style.score import head_features
 from agile3d_cli.stylizer import FaceBatch, FaceSampler, Stylizer
 from benchmarks.heldout import held_out
 
@@ -159,9 +159,9 @@ def _gain(before: Tensor, after: Tensor, wanted: Wanted) -> dict[str, float]:
 def split(exemplars: ExemplarSet, fitted: int, further: ExemplarSet | None) -> Wanted:
     """All exemplars and the further pictures; without any, ``fitted`` of the exemplars and the others."""
     batch = as_batch(exemplars, SIZE)
-    features = _features(batch)
+    features = head_features(batch)
     if further is not None:
-        held_out = _features(as_batch(further, SIZE))
+        held_out = head_features(as_batch(further, SIZE))
         return Wanted(exemplars.images, batch, held_out, float(torch.pdist(features).mean()))
     numbers = np.linspace(0, len(batch) - 1, fitted).round().astype(int).tolist()
     others = sorted(set(range(len(batch))) - set(numbers))
@@ -194,7 +194,7 @@ def compare(
         drawn = {group: maker.stylize(faces.images) if maker else faces.images for group, faces in groups.items()}
         columns[name] = _together(drawn)
         seconds = (time.perf_counter() - started) / len(columns[name])
-        features[name] = {group: _features(images) for group, images in drawn.items()}
+        features[name] = {group: head_features(images) for group, images in drawn.items()}
         row: dict[str, Any] = rows.get(name, {}) | ({"seconds_per_picture": round(seconds, 3)} if maker else {})
         for group, faces in groups.items():
             row[group] = measure(drawn[group], features[name][group], faces, wanted)
@@ -243,11 +243,6 @@ def _photos(folder: Path, base: BaseModel, count: int) -> Tensor:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
     return torch.stack([load_face(paths[k], config)[0].image for k in chosen])
-
-
-def _features(images: Tensor) -> Tensor:
-    region = head_region(SIZE, SIZE)
-    return torch.cat([style_features(image[None], region) for image in images])
 
 
 def _colours(images: Tensor) -> tuple[Tensor, Tensor]:

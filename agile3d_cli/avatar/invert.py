@@ -28,6 +28,7 @@ from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.encoder import Guess, agreed
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.styled import in_style
 
 Progress = Callable[[float], None]
 BROAD, TONE = 2.0, 10.0
@@ -73,17 +74,16 @@ class Latent:
         if displacement is not None:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
-        style = None if painter is None else painter.backbone(self.ws)
-        paint = None
+        if painter is not None:
+            subject = replace(in_style(subject, painter, self.ws), strength=color)
         if self.paint is not None:
             tones, broad = soften(self.paint, TONE), soften(self.paint, BROAD)
             early, late = min(1.0, 2 * identity), max(0.0, 2 * identity - 1)
             shown = early * broad + late * (self.paint - broad)
-            if style is not None:
-                shown = torch.lerp(shown, early * tones, drawn(style - subject.planes))
-            paint = subject.planes + shown
-        palette = subject.palette if painter is None else painter.colours_of_parts(self.ws)
-        return replace(subject, palette=palette, paint=paint, style=style, strength=color)
+            if subject.style is not None:
+                shown = torch.lerp(shown, early * tones, drawn(subject.style - subject.planes))
+            subject = replace(subject, paint=subject.planes + shown)
+        return subject
 
 
 def drawn(change: Tensor) -> Tensor:

@@ -74,13 +74,8 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
     traced = Traced(points, shares, alpha, None)
     if subject.palette is None:
         return traced
-    return toned(generator, subject.planes, subject.palette, traced)
-
-
-def toned(generator: TriplaneGenerator, planes: Tensor, palette: Tensor, traced: Traced) -> Traced:
-    """The same pixels with the tones that a palette (1, parts, 3) gives where planes (1, 3, C, S, S) have its parts."""
-    tone = generator.decoder.tone(_raw(generator, planes, traced), palette)
-    return replace(traced, tone=tone.reshape(traced.points.shape))
+    tone = generator.decoder.tone(_raw(generator, subject.planes, traced), subject.palette)
+    return replace(traced, tone=tone.reshape(points.shape))
 
 
 def densities_and_colours(

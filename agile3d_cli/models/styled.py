@@ -1,22 +1,22 @@
 """A style's difference from its base generator: what is stored, and how it acts.
 
-A style is mostly a shift of means: other mean planes and plane outputs, from which colours are read, and a displacement
-of the mean head's space (big eyes, round head), which moves the base's surfaces. It may hold another map from traits to
-the colours of a head's parts. The decoder stays, so that what is
-painted for one photo on the base keeps its meaning on every style.
+A style is mostly a shift of means: other mean planes and plane outputs, which say what part of the face is where and
+how it looks, another map from traits to the colours of the parts, and a displacement of the mean head's space (big
+eyes, round head), which moves the base's surfaces. The decoder stays, so that what is painted for one photo on the base
+keeps its meaning on every style.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from agile3d_cli.errors import RefusedError
-from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 WEIGHTS, STEPS, DISPLACEMENT = "weights.", "steps.", "displacement"
 LARGE = 1 << 16
@@ -79,6 +79,11 @@ def _fits(value: Tensor, steps: Tensor | None) -> bool:
     if value.dtype != torch.int8 or steps is None:
         return value.is_floating_point() and steps is None
     return steps.dtype == torch.float32 and steps.shape == value.shape[:2] + (1,) * (value.dim() - 2)
+
+
+def in_style(subject: Subject, painter: TriplaneGenerator, ws: Tensor) -> Subject:
+    """A subject of the base with the parts and colours of ``painter``, see ``stylized``, at ws (N, num_ws, w_dim)."""
+    return replace(subject, palette=painter.colours_of_parts(ws), style=painter.backbone(ws))
 
 
 @torch.no_grad()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.models.checkpoints import BaseModel
-from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.models.styled import StyleDifference, in_style, stylized
 from agile3d_cli.style.faces import TRUNCATION
 
 SEED = 2303
@@ -27,6 +26,5 @@ def people_in(
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
         ws = generator.mapping(z)
-        palette = painter.colours_of_parts(ws)
-        subject = replace(generator.subject(ws, weights, moved), palette=palette, style=painter.backbone(ws))
-        yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, subject)
+        styled = in_style(generator.subject(ws, weights, moved), painter, ws)
+        yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, styled)

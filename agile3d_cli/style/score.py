@@ -74,9 +74,13 @@ def mean_consistency(found: Sequence[scores.Consistency | None]) -> scores.Consi
 def _distance(images: Tensor, exemplars: Tensor) -> scores.Interval | None:
     if len(exemplars) < 2:
         return None
-    region = head_region(SIZE, SIZE)
-    one, two = (torch.cat([style_features(x[None], region) for x in side]) for side in (images, exemplars))
-    return scores.style_distance(one, two)
+    return scores.style_distance(head_features(images), head_features(exemplars))
+
+
+def head_features(images: Tensor) -> Tensor:
+    """Style features (N, D) of pictures (N, 3, S, S) in the head's region, one at a time."""
+    region = head_region(*images.shape[-2:])
+    return torch.cat([style_features(image[None], region) for image in images])
 
 
 def _mean(values: list[float]) -> float | None:

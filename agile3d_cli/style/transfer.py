@@ -1,9 +1,9 @@
 """Pairs + base generator -> stylized generator: guided transfer learning.
 
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
-generator that only colours are read from: surfaces come from the base, moved by the displacement, so a style cannot
-tear or flatten a head. Trained are the mean planes, the backbone's plane outputs and, if asked for, the map from a
-person's traits to the colours of the head's parts.
+generator that parts and colours are read from. Surfaces come from the base, moved by the displacement, so a style
+cannot tear or flatten a head. Trained are the mean planes, the backbone's plane outputs, and the map from a person's
+traits to the colours of the head's parts.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """

@@ -21,6 +21,7 @@ from agile3d_cli.errors import ConfigError
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.plugins import FoundStylizer
 from agile3d_cli.style.exemplars import as_batch, read_exemplars
+from agile3d_cli.style.score import head_features
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +81,11 @@ def found(name: str, made: type[Invert]) -> FoundStylizer:
 def test_unchanged_moved_and_foreign_faces_score_as_they_must(stylizers: ModuleType, folder: Path) -> None:
     heads = as_batch(read_exemplars(folder, "mini"), stylizers.SIZE)[:3]
     faces = stylizers.look_at(heads)
-    features = stylizers._features(heads)
+    features = head_features(heads)
     wanted = stylizers.Wanted([], heads, features, float(torch.pdist(features).mean()))
 
     def measured(drawn: torch.Tensor) -> dict[str, Any]:
-        return dict(stylizers.measure(drawn, stylizers._features(drawn), faces, wanted))
+        return dict(stylizers.measure(drawn, head_features(drawn), faces, wanted))
 
     same = measured(heads)
     assert (same["landmark_drift_px"], same["head_shift_px"], same["faces_not_found"]) == (0, 0, 0)
