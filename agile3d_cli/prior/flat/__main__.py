@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES[1:], default=STAGES[1], help="stage that --start begins with")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates")
     parser.add_argument("--draw-share", type=float, default=FlatConfig.draw_share)
+    parser.add_argument("--student-share", type=float, default=FlatConfig.student_share, help="of the time, student's")
+    parser.add_argument("--half-share", type=float, default=FlatConfig.half_share, help="of that, at half the size")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
@@ -56,6 +58,8 @@ def main() -> None:
         pictures=args.pictures,
         held_out=args.held_out,
         draw_share=args.draw_share,
+        student_share=args.student_share,
+        half_share=args.half_share,
         mapping_rate=args.rate * config.mapping_rate,
         rate=args.rate * config.rate,
         encoder_rate=args.rate * config.encoder_rate,

@@ -56,7 +56,9 @@ class FlatTrainer:
         self.teacher, self.config, self.device, self.out = teacher, config, device, out
         self.rng = torch.Generator(device).manual_seed(config.seed)
         self.steps, self.progress = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0.0)
-        self.student, self.encoder = StyleGAN2(config.student).to(device), FlatEncoder(config.encoder).to(device)
+        # Channels last: a step takes three quarters of the time.
+        self.student = StyleGAN2(config.student).to(device, memory_format=torch.channels_last)
+        self.encoder = FlatEncoder(config.encoder).to(device)
         _calm(self.student)
         z = teacher.latents(config.latents, self.rng)
         known = torch.cat([teacher.known(part) for part in z.split(MANY)])
