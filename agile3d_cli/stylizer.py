@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from agile3d_cli.errors import ConfigError
 from agile3d_cli.licenses import LicenseNote
@@ -78,6 +78,19 @@ class Stylizer(Protocol):
 
     def save(self, path: Path) -> None:
         """Writes everything ``load`` needs into one safetensors file; the same state gives the same bytes."""
+        ...
+
+
+@runtime_checkable
+class KnowsShape(Protocol):
+    """A stylizer that also knows how its style moves a face; without it that is measured on what it draws."""
+
+    @property
+    def shape_shift(self) -> Tensor:
+        """(468, 3) of each landmark, in eye distances, mirror-symmetric.
+
+        Convention: the standard face's frame: x towards the picture's right, y up, z towards the viewer.
+        """
         ...
 
 

@@ -143,7 +143,7 @@ class Pupil:
 
     def learnt(self, pairs: Pairs, name: str, shape: bool = True) -> Styled:
         """The program's own way from pairs to a style."""
-        displacement = style_displacement(pairs, self.base) if shape else None
+        displacement = style_displacement(pairs, self.base, stylizer=self.stylizer) if shape else None
         config = TransferConfig(steps=self.work.steps, seed=self.seed)
         state = self.folder / f"{name}.safetensors"
         difference = transfer(pairs, self.base, displacement, config, state, silent).difference

@@ -125,7 +125,7 @@ def learn_style(
         write_layout(config.dataset, _stylized(pairs, shown))
         dataset["folder"] = config.dataset
     clock.lap("augment")
-    displacement = style_displacement(pairs, base, shown) if base.generator.deforms else None
+    displacement = style_displacement(pairs, base, shown, stylizer) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
     people = views_of(base, learnt.difference)

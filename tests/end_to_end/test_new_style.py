@@ -25,6 +25,7 @@ from agile3d_cli.bundle import Portrait, read_portrait, read_style, write_portra
 from agile3d_cli.errors import PhotoError
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
+from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.face.pipeline import load_face
 from agile3d_cli.face.template import face_template
 from agile3d_cli.image import read_photo, to_tensor
@@ -96,6 +97,25 @@ def test_photos_show_the_displacement_too(micro: BaseModel, pairs: Pairs) -> Non
     field = style_displacement(none, micro, PhotoPairs(labels, nothing, nothing, moved))
     found = look_up(field[None], micro.generator.deformation.focus.forward(mean[None]))[0]
     wanted = widened(mean)
+    assert float((found - wanted).norm(dim=1).mean()) < 0.1 * float(wanted.norm(dim=1).mean())
+
+
+class Widening:
+    """A stylizer that knows what it does."""
+
+    def __init__(self, shift: Tensor):
+        self.shape_shift = shift
+
+
+def test_a_stylizer_that_knows_its_shift_is_believed(micro: BaseModel, pairs: Pairs) -> None:
+    mean = micro.landmarks
+    assert mean is not None
+    left, right = five_of(mean.numpy())[:2]
+    wanted = widened(mean)
+    drawn_the_same = dataclasses.replace(pairs, moved=torch.zeros_like(pairs.moved))
+    stylizer = Widening(wanted / float(((right - left) ** 2).sum() ** 0.5))
+    field = style_displacement(drawn_the_same, micro, stylizer=stylizer)  # type: ignore[arg-type]
+    found = look_up(field[None], micro.generator.deformation.focus.forward(mean[None]))[0]
     assert float((found - wanted).norm(dim=1).mean()) < 0.1 * float(wanted.norm(dim=1).mean())
 
 
