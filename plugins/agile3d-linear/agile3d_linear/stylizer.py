@@ -69,7 +69,7 @@ class LinearStylizer:
         """(468, 3) how the style moves each landmark of the average face.
 
         Convention: the standard face's frame, free of the head's pose: x towards the picture's right, y up, z towards
-        the viewer; the eye centres of the standard face are 1 apart. Mirror-symmetric.
+        the viewer, which is 0; the eye centres of the standard face are 1 apart. Mirror-symmetric.
         """
         return torch.from_numpy(self._fitted()[0].shift).float()
 
@@ -90,7 +90,8 @@ class LinearStylizer:
             for picture, one in zip(pictures, found, strict=True)
         ]
         shapes = np.stack([symmetric(freed(one)) for one in points])
-        shift = robust_mean(shapes) - average
+        # What the detector takes for the depth of a drawing is its habit.
+        shift = (robust_mean(shapes) - average) * [1, 1, 0]
         layout = Layout(average + shift, self.config.layout)
         parts = []
         for index, (picture, one) in enumerate(zip(pictures, points, strict=True)):
