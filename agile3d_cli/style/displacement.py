@@ -3,7 +3,7 @@
 In: landmark shifts of many stylized faces seen from many sides. Out: a smooth displacement of the mean head's space.
 What is measured counts across the face only: depths that detectors find on drawn faces are their own habit, and made
 the shape worse in each of three styles whose truth was known. Robust over pictures, mirror-symmetric, then spread as a
-smooth field. A stylizer that knows its shift is believed instead: detectors see drawn faces more ordinary than they are.
+smooth field. A stylizer that knows its shift is believed: detectors see drawn faces more ordinary than they are.
 """
 
 from __future__ import annotations
