@@ -59,6 +59,7 @@ class FlatTrainer:
         self.student = StyleGAN2(config.student).to(device)
         self.encoder = FlatEncoder(config.encoder).to(device)
         _calm(self.student)
+        _channels_last(self.student)
         z = teacher.latents(config.latents, self.rng)
         known = torch.cat([teacher.known(part) for part in z.split(MANY)])
         self.latents, self.known = z / config.spread, (known - known.mean(0)) / (known.std(0) + 1e-3)
@@ -324,10 +325,6 @@ class FlatTrainer:
 
 def _calm(student: StyleGAN2) -> None:
     """Starts as a small deviation from grey, and without noise, so that a code draws one picture."""
-    for parameter in student.parameters():
-        if parameter.dim() == 4:
-            # A step takes three quarters of the time.
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         for module in student.modules():
             if isinstance(module, ModulatedConv):
@@ -335,6 +332,13 @@ def _calm(student: StyleGAN2) -> None:
                 module.affine.weight.mul_(AFFINE_START)
                 if module.plain:
                     module.weight.mul_(OUTPUT_START)
+
+
+def _channels_last(student: StyleGAN2) -> None:
+    """Stores weights of convolutions as processors like them: a step takes three quarters of the time."""
+    for parameter in student.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _adam(groups: list[tuple[list[nn.Parameter], float]]) -> torch.optim.Adam:
