@@ -27,7 +27,7 @@ from torch import Tensor
 from agile3d_cli.camera import portrait_label
 from agile3d_cli.errors import Agile3dError, ConfigError, RefusedError
 from agile3d_cli.plugins import FoundStylizer, find_stylizers
-from agile3d_cli.stylizer import FaceBatch, Stylizer
+from agile3d_cli.stylizer import FaceBatch, KnowsShape, Stylizer
 
 SIZE = 64
 """Width and height of the painted pictures, pixels."""
@@ -186,6 +186,13 @@ class StylizerContract:
         styled = fitted.stylize(pair)
         moved = float(_middle(styled[1]) - _middle(styled[0]))
         assert 0.06 <= moved <= 0.18, f"the face moved by 0.12 of the picture, its stylized version by {moved:.3f}"
+
+    def test_a_known_shape_is_a_shift_of_the_landmarks(self, fitted: Stylizer) -> None:
+        if isinstance(fitted, KnowsShape):
+            shift = fitted.shape_shift
+            assert shift.shape == (468, 3) and bool(shift.isfinite().all())
+            # More than three eye distances is a mistake of units.
+            assert float(shift.norm(dim=1).max()) < 3
 
     def test_the_same_seed_gives_the_same_stylizer(self, found: FoundStylizer, fitted: Stylizer, faces: Tensor) -> None:
         again = self.build(found)

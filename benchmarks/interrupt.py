@@ -3,7 +3,8 @@
     python -m benchmarks.interrupt EXEMPLARS [--kills 10] [--pairs 12] [--size 96] [--steps 60] [--seed 0]
 
 Each run is a process of its own that gets SIGKILL; a moment is drawn evenly from what an uninterrupted run takes.
-Prints one JSON document: what was under way at each kill, seconds, and whether the styles are equal tensor by tensor.
+Prints one JSON document: what was under way at each kill, seconds of the parts of each learning, and whether all styles
+are equal tensor by tensor.
 Exits with 1 where they are not.
 """
 
@@ -97,13 +98,19 @@ def main(arguments: list[str] | None = None) -> None:
         learn(args)
         return
     with tempfile.TemporaryDirectory() as folder:
-        whole, parts = Path(folder) / "whole", Path(folder) / "parts"
-        _, (usual,) = until_done(args, whole, [])
+        places = [Path(folder) / "whole"]
+        _, (usual,) = until_done(args, places[0], [])
         chance = random.Random(args.seed)
-        moments = [chance.uniform(0, usual) for _ in range(args.kills)]
-        under_way, seconds = until_done(args, parts, moments)
-        hashes = [tensors_hash(place / f"{NAME}.safetensors") for place in (whole, parts)]
-    same = hashes[0] == hashes[1]
+        under_way, seconds = list[str](), list[list[float]]()
+        # A resumed run may end before its moment: the kills that are left befall a further learning.
+        while len(under_way) < args.kills:
+            places.append(Path(folder) / f"killed-{len(places)}")
+            moments = [chance.uniform(0, usual) for _ in range(args.kills - len(under_way))]
+            stages, took = until_done(args, places[-1], moments)
+            under_way += stages
+            seconds.append(took)
+        hashes = [tensors_hash(place / f"{NAME}.safetensors") for place in places]
+    same = len(set(hashes)) == 1
     result: dict[str, Any] = {"uninterrupted_seconds": usual, "killed_at": under_way, "seconds": seconds}
     sys.stdout.write(json.dumps({**result, "sha256": hashes[0], "same": same}, indent=2) + "\n")
     sys.exit(0 if same else 1)
