@@ -188,12 +188,12 @@ def compare(
             rows[found.name] |= {"error": str(error)}
             continue
         rows[found.name] |= {"seconds_fitting": seconds}
-    columns, features = {"exemplars": wanted.shown}, {}
+    columns, features = {"exemplars": _spread(wanted.shown, SHOWN)}, {}
     for name, maker in makers.items():
         started = time.perf_counter()
         drawn = {group: maker.stylize(faces.images) if maker else faces.images for group, faces in groups.items()}
-        columns[name] = _together(drawn)
-        seconds = (time.perf_counter() - started) / len(columns[name])
+        seconds = (time.perf_counter() - started) / sum(len(images) for images in drawn.values())
+        columns[name] = _shown(drawn)
         features[name] = {group: head_features(images) for group, images in drawn.items()}
         row: dict[str, Any] = rows.get(name, {}) | ({"seconds_per_picture": round(seconds, 3)} if maker else {})
         for group, faces in groups.items():
@@ -207,15 +207,14 @@ def compare(
 
 
 def sheet(columns: dict[str, Tensor]) -> np.ndarray:
-    """Pictures (N, 3, SIZE, SIZE) by name, side by side under their names, as many rows as each column has."""
-    count, title = min(SHOWN, *(len(images) for images in columns.values())), 24
+    """Columns (N, 3, SIZE, SIZE) of pictures side by side under their names, as many rows as each column has."""
+    count, title = min(len(images) for images in columns.values()), 24
     page = Image.new("RGB", (SIZE * len(columns), title + SIZE * count), "white")
     draw = ImageDraw.Draw(page)
     for column, (name, images) in enumerate(columns.items()):
         draw.text((SIZE * column + 6, 6), name, fill="black")
         for row in range(count):
-            number = row * len(images) // count
-            page.paste(Image.fromarray(to_array(images[number])), (SIZE * column, title + SIZE * row))
+            page.paste(Image.fromarray(to_array(images[row])), (SIZE * column, title + SIZE * row))
     return np.asarray(page)
 
 
@@ -251,8 +250,17 @@ def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
     return pixels.mean(1)[:, None, None], pixels.std(1).clamp(min=1e-3)[:, None, None]
 
 
-def _together(groups: dict[str, Any]) -> Tensor:
-    return torch.cat([getattr(group, "images", group) for group in groups.values()])
+def _shown(groups: dict[str, Tensor]) -> Tensor:
+    """SHOWN pictures or fewer of all groups: each further group gets its share, the first what they leave."""
+    first, *others = groups.values()
+    further = [_spread(images, SHOWN // len(groups)) for images in others]
+    return torch.cat([_spread(first, SHOWN - sum(map(len, further))), *further])
+
+
+def _spread(images: Tensor, count: int) -> Tensor:
+    """At most ``count`` pictures, evenly chosen."""
+    count = min(count, len(images))
+    return images[[row * len(images) // count for row in range(count)]]
 
 
 def _mean(values: Sequence[float]) -> float | None:

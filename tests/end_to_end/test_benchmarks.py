@@ -25,7 +25,7 @@ from agile3d_cli.style.score import head_features
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
 ROOT = Path(__file__).parents[2]
-HEADS = sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.png"))
+HEADS = sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.webp"))
 
 
 @pytest.fixture
@@ -111,6 +111,13 @@ def test_colour_transfer_gives_the_exemplars_colours(stylizers: ModuleType) -> N
     drawn = stylizers.ColourTransfer(faces, exemplars).stylize(faces)
     for one, two in zip(stylizers._colours(drawn), stylizers._colours(exemplars), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+
+
+def test_a_sheet_shows_every_group(stylizers: ModuleType) -> None:
+    heads, photos = torch.arange(48.0), 100 + torch.arange(3.0)
+    assert stylizers._shown({"heads": heads}).tolist() == [0, 6, 12, 18, 24, 30, 36, 42]
+    assert stylizers._shown({"heads": heads, "photos": photos[:1]})[[0, 6, 7]].tolist() == [0, 41, 100]
+    assert stylizers._shown({"heads": heads[:2], "photos": photos}).tolist() == [0, 1, 100, 101, 102]
 
 
 @pytest.mark.slow

@@ -243,7 +243,7 @@ def exemplar_folder(place: Path) -> Path:
     """Five of the example pictures."""
     folder = place / "exemplars"
     folder.mkdir()
-    pictures = sorted((Path(__file__).parents[2] / "examples" / "cartoon-exemplars").glob("*.png"))
+    pictures = sorted((Path(__file__).parents[2] / "examples" / "cartoon-exemplars").glob("*.webp"))
     for picture in pictures[:5]:
         shutil.copy(picture, folder)
     return folder
@@ -325,10 +325,10 @@ def test_work_on_other_pictures_is_not_taken_up(
         return len(made)
 
     assert [learn_until_transfer(), learn_until_transfer()] == [2, 2]
-    first, *_ = sorted(folder.glob("*.png"))
+    first, *_ = sorted(folder.glob("*.webp"))
     with Image.open(first) as picture:
         mirrored = ImageOps.mirror(picture)
-    mirrored.save(first)
+    mirrored.save(first, lossless=True)
     assert learn_until_transfer() == 4
 
 

@@ -119,7 +119,7 @@ def test_the_template_passes_the_contract_there(environment: Environment) -> Non
 def test_new_style_learns_with_the_template_there(environment: Environment, micro_file: Path, tmp_path: Path) -> None:
     exemplars = tmp_path / "exemplars"
     exemplars.mkdir()
-    for picture in sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.png"))[:5]:
+    for picture in sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.webp"))[:5]:
         shutil.copy(picture, exemplars)
     (exemplars / "notes.txt").touch()
     program = tmp_path / "small.py"

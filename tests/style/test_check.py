@@ -26,7 +26,7 @@ from agile3d_cli.style.plan import plan_style
 from agile3d_cli.style.writing import bears_writing
 
 ROOT = Path(__file__).parents[2]
-HEADS = sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.png"))
+HEADS = sorted((ROOT / "examples" / "cartoon-exemplars").glob("*.webp"))
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
 
 
@@ -153,7 +153,7 @@ GOOD = [[200, 240], [310, 240], [256, 300], [215, 355], [300, 355]]
         ({HEADS[0].name: [*GOOD[:4], [1, "2"]]}, "needs five pairs"),
         ({HEADS[0].name: [*GOOD[:4], [1, True]]}, "needs five pairs"),
         (f'{{"{HEADS[0].name}": [[NaN, 1], [2, 1], [1, 2], [1, 3], [2, 3]]}}', "needs five pairs"),
-        ({HEADS[0].name: [GOOD[1], GOOD[0], GOOD[2], GOOD[4], GOOD[3]]}, "left and right of '00-man-light.png' are"),
+        ({HEADS[0].name: [GOOD[1], GOOD[0], GOOD[2], GOOD[4], GOOD[3]]}, "left and right of '00-man-light.webp' are"),
         ({HEADS[0].name: [*GOOD[:4], [300, 900]]}, "outside the picture of 512 x 512"),
         ({HEADS[0].name: [[9, 9]] * 5}, "left and right|lie on each other"),
     ],

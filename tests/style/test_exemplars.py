@@ -20,7 +20,7 @@ from agile3d_cli.style import exemplars
 from agile3d_cli.style.exemplars import MANY_SIZE, SMALLEST, ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.layout import middle_square, usual_crop
 
-HEADS = sorted((Path(__file__).parents[2] / "examples" / "cartoon-exemplars").glob("*.png"))
+HEADS = sorted((Path(__file__).parents[2] / "examples" / "cartoon-exemplars").glob("*.webp"))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with one good exemplar, ``good.png``."""
     place = tmp_path / "style"
     place.mkdir()
-    shutil.copy(HEADS[0], place / "good.png")
+    head(0).save(place / "good.png")
     return place
 
 
@@ -104,7 +104,7 @@ def test_without_a_face_others_of_the_size_show_the_layout(tmp_path: Path, monke
     picture = np.array(head(1))
     # The mark by which the detector below is blind to it.
     picture[0, 0] = 0
-    Image.fromarray(picture).save(tmp_path / HEADS[1].name)
+    Image.fromarray(picture).save(tmp_path / HEADS[1].name, lossless=True)
     monkeypatch.setattr(exemplars, "find_faces", lambda pixels, c: find_faces(pixels, c) if pixels[0, 0].any() else [])
     found = read(tmp_path)
     said = note_about(found, "no face was found; cut like the other pictures of the same size.")
@@ -194,11 +194,11 @@ def test_broken_pictures_are_named_and_the_rest_is_used(folder: Path) -> None:
 
 def test_what_is_no_picture_is_named(folder: Path) -> None:
     (folder / ".DS_Store").touch()
-    shutil.copy(HEADS[1], folder / ".hidden.png")
+    head(1).save(folder / ".hidden.png")
     (folder / "notes.txt").touch()
     (folder / "drawing.svg").touch()
     (folder / "old.png").mkdir()
-    shutil.copy(HEADS[2], folder / "old.png")
+    head(2).save(folder / "old.png" / "02.png")
     found = read(folder)
     assert names(found) == ["good.png"]
     assert note_about(found, "hidden: .DS_Store, .hidden.png.")

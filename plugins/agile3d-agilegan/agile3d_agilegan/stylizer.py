@@ -89,7 +89,9 @@ def learn(
     size = 2 * prior.generator.config.size
     pictures = torch.stack([enlarged(exemplar[None], size)[0] for exemplar in exemplars]).clamp(-1, 1)
     progress("looking at realistic faces", 0.01)
-    real = faces.sample(config.faces, torch.Generator().manual_seed(seed)).images.float().cpu()
+    count = max(config.faces, config.crowd)
+    crowd = faces.sample(count, torch.Generator().manual_seed(seed)).images.float().cpu()
+    real = crowd[: config.faces]
     real_codes = told(prior, real)
     progress("finding the exemplars' codes", 0.1)
     codes = refined(prior, pictures, told(prior, pictures), config.refine)
@@ -112,8 +114,7 @@ def learn(
     )
     # The faces as they will be drawn, at the exemplars' size.
     painter = Painter(style.rounded(), AgileganConfig())
-    crowd = faces.sample(config.crowd, torch.Generator().manual_seed(seed)).images
-    drawn = torch.cat([painter.paint(face[None]) for face in enlarged(crowd, size).clamp(-1, 1)])
+    drawn = torch.cat([painter.paint(face[None]) for face in enlarged(crowd[: config.crowd], size).clamp(-1, 1)])
     return replace(style, contrast=contrast_between(drawn, pictures))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import put_back
 from agile3d_linear.layout import Layout
+from agile3d_linear.material import Material
 from agile3d_linear.mesh import PARTS
 from agile3d_linear.picture import ramp, resize
 from agile3d_linear.sitter import Sitter
@@ -69,7 +70,7 @@ def trust_in(places: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    sitter: Sitter, traits: np.ndarray, style: StyleLayers, layout: Layout, config: LinearConfig
+    sitter: Sitter, traits: np.ndarray, style: StyleLayers, layout: Layout, config: LinearConfig, material: Material
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sitter's face in the style.
 
@@ -79,6 +80,7 @@ def draw(
         style: exemplars' layers.
         layout: the frame.
         config: dials.
+        material: of which the style may be.
 
     Returns:
         (T, T, 4) colours and cover, and the skin tone (3,) Lab it was drawn in.
@@ -91,16 +93,20 @@ def draw(
     own = config.light * sitter.light + config.likeness * sitter.relief
     shading = resize(grey + HUE * (shading - grey), layout.size) + resize(own, layout.size)
     face = np.clip((to_rgb(tone) + 0.02) * np.exp(shading) - 0.02, 0, 1)
-    face = _lay_beard(face, sitter, shading, config)
+    face = _lay_beard(face, sitter, tone, shading, config, material.hair_kept(config.color))
+    # What is of the skin's material is as light as the skin is.
+    relit = ((to_rgb(tone) + 0.02) / (to_rgb(style.skin_tones) + 0.02)) ** (material.share * config.color)
     for index, name in enumerate(PARTS):
         weight = by_trait * style.trust[:, index] + 1e-6
         if name == "mouth":
             weight = weight * by_tone
         weight = weight / weight.sum()
-        patch = np.einsum("e,ehwc->hwc", weight, style.patches[:, index])
+        relight = np.concatenate([relit, np.ones((len(relit), 1))], 1)
+        patch = np.einsum("e,ec,ehwc->hwc", weight, relight, style.patches[:, index])
+        patch[..., :3] = np.minimum(patch[..., :3], patch[..., 3:])
         place = weight @ style.places[:, index]
         if name.endswith("brow"):
-            patch, place = _as_brow(patch, place, sitter, traits, config)
+            patch, place = _as_brow(patch, place, sitter, traits, config, material.share)
         if name.endswith("eye"):
             patch = _with_iris(patch, sitter, config)
         rows, columns, layer = put_back(_firm(patch), place, layout.size)
@@ -117,9 +123,9 @@ def _firm(patch: np.ndarray) -> np.ndarray:
 
 
 def _as_brow(
-    patch: np.ndarray, place: np.ndarray, sitter: Sitter, traits: np.ndarray, config: LinearConfig
+    patch: np.ndarray, place: np.ndarray, sitter: Sitter, traits: np.ndarray, config: LinearConfig, one: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A brow in the sitter's colour, and as strong as the sitter's."""
+    """A brow in the sitter's colour, as far as the style is not of ``one`` material, and as strong as the sitter's."""
     cover = patch[..., 3:]
     color = to_rgb(style_hair(sitter.brow, config))
     own = patch[..., :3] / np.maximum(cover, 1e-3)
@@ -127,6 +133,7 @@ def _as_brow(
     middle = (light * cover).sum() / max(float(cover.sum()), 1e-3)
     # The exemplars' brows are rounded: their light and shade stays.
     tinted = np.clip(color + (light - middle) * 0.4, 0, 1)
+    tinted = tinted + one * config.color * (own - tinted)
     thickness = float(np.clip(1 + 0.12 * traits[2], 0.75, 1.25))
     return np.concatenate([tinted * cover, cover], -1), place * [1, 1, 1, thickness]
 
@@ -144,8 +151,10 @@ def _with_iris(patch: np.ndarray, sitter: Sitter, config: LinearConfig) -> np.nd
     return np.concatenate([to_rgb(lab + share * (turned - lab)) * cover, cover], -1)
 
 
-def _lay_beard(face: np.ndarray, sitter: Sitter, shading: np.ndarray, config: LinearConfig) -> np.ndarray:
-    color = to_rgb(style_hair(sitter.beard_tone, config))
+def _lay_beard(
+    face: np.ndarray, sitter: Sitter, tone: np.ndarray, shading: np.ndarray, config: LinearConfig, kept: float
+) -> np.ndarray:
+    color = to_rgb(tone + kept * (style_hair(sitter.beard_tone, config) - tone))
     beard = np.clip(color * np.exp(0.5 * shading), 0, 1)
     cover = 0.92 * resize(sitter.beard[..., None], len(face))
     return face * (1 - cover) + beard * cover

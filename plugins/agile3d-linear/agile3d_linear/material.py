@@ -2,7 +2,8 @@
 
 Most styles paint skin, hair and clothes in colours of their own, and a sitter's tones say whose they are. Where the
 exemplars' colours follow from their lightness alone, the material is the style: hair and skin take its colours, and
-lightness the range that it has.
+lightness the range that it has. Hair stands out from the skin as much as the exemplars' does, and eyes, brows and
+mouth are darker or lighter than the skin around them by what the exemplars' are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agile3d_linear.picture import ramp, resize
+from agile3d_linear.picture import ramp, resize, sample
 from agile3d_linear.tone import to_lab, to_rgb
 
 KNOTS = 17
@@ -29,6 +30,10 @@ MIDDLE, RADII = (0.5, 0.47), (0.24, 0.3)
 LEVELS = np.linspace(2, 98, 25)
 """Percentiles of lightness that are brought to each other."""
 LIGHTNESS = np.linspace(0, 100, KNOTS)
+FOREHEAD_EDGE, TOP, CHIN = (10, 109, 338, 67, 297), 10, 152
+"""Mesh points."""
+ABOVE = (0.06, 0.1, 0.14)
+"""Where hair is looked at: so far above the forehead's edge, faces' heights."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Material:
     """How far colours go to the material's, 0 to 1."""
     curve: np.ndarray
     """(KNOTS, 3) Lab that each of ``LIGHTNESS`` becomes."""
+    hair: float = 1.0
+    """Difference in lightness between hair and skin, over that of realistic faces, at most 1."""
+
+    def hair_kept(self, color: float) -> float:
+        """Share of a sitter's own difference between hair and skin that is kept at a setting ``color``, 0 to 1."""
+        return 1 - self.share * color * (1 - self.hair)
 
     def __call__(self, picture: np.ndarray, person: np.ndarray, color: float = 1.0) -> np.ndarray:
         """The picture (S, S, 3) in [0, 1] with the person, (S, S, 1) in [0, 1], made of the material."""
@@ -59,14 +70,29 @@ def share_of_one(exemplars: Sequence[np.ndarray], faces: Sequence[np.ndarray]) -
     return float(1 - ramp(np.asarray(apart[0] / max(apart[1], 1e-3)), ONE, MANY))
 
 
-def material_of(exemplars: Sequence[np.ndarray], drawn: Sequence[np.ndarray], share: float) -> Material:
-    """The material of exemplars, for faces that were drawn in their style but for it; pictures as above."""
+def hair_over_skin(picture: np.ndarray, landmarks: np.ndarray, skin: np.ndarray) -> float:
+    """How much darker (below 0) or lighter what grows above the forehead is than the skin (3,) Lab, L of Lab.
+
+    Args:
+        picture: (S, S, 3) in [0, 1].
+        landmarks: (468, 3) fractions of the picture.
+        skin: its tone.
+    """
+    top, up = landmarks[list(FOREHEAD_EDGE), :2], landmarks[TOP, :2] - landmarks[CHIN, :2]
+    places = (top + np.reshape(ABOVE, (-1, 1, 1)) * up).reshape(-1, 2)
+    # A crown may be cut off; the picture's edge stands for what is beyond it.
+    colours = sample(picture, np.clip(places, 0.01, 0.99)[None])
+    return float(np.median(to_lab(colours)[..., 0]) - skin[0])
+
+
+def material_of(exemplars: Sequence[np.ndarray], drawn: Sequence[np.ndarray], share: float, hair: float) -> Material:
+    """The material of exemplars, for faces that were drawn in their style but for its colours; pictures as above."""
     pixels, own = _pixels(exemplars), _pixels(drawn)
     before, after = np.percentile(own[:, 0], LEVELS), np.percentile(pixels[:, 0], LEVELS)
     # Beyond what was seen, lightness goes on in parallel.
     inside = np.clip(LIGHTNESS, before[0], before[-1])
     light = np.clip(np.interp(inside, np.maximum.accumulate(before), after) + 0.3 * (LIGHTNESS - inside), 0, 100)
-    return Material(share, np.column_stack([light, _colours_at(light, pixels)]))
+    return Material(share, np.column_stack([light, _colours_at(light, pixels)]), hair)
 
 
 def _colours_at(light: np.ndarray, pixels: np.ndarray) -> np.ndarray:

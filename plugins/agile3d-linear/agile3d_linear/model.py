@@ -43,5 +43,9 @@ class LinearStyle:
             layers,
             self.traits.astype(np.float32),
             self.palette.astype(np.float32),
-            Material(float(np.float32(self.material.share)), self.material.curve.astype(np.float32)),
+            Material(
+                float(np.float32(self.material.share)),
+                self.material.curve.astype(np.float32),
+                float(np.float32(self.material.hair)),
+            ),
         )

@@ -15,7 +15,7 @@ from agile3d_linear.config import LinearConfig
 from agile3d_linear.material import KNOTS, Material
 from agile3d_linear.model import LinearStyle
 
-FORMAT, STYLIZER, VERSION = "stylizer", "linear", 2
+FORMAT, STYLIZER, VERSION = "stylizer", "linear", 3
 
 
 def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
@@ -35,7 +35,7 @@ def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
         "trust": torch.from_numpy(layers.trust).float(),
         "brightest": torch.tensor([layers.brightest]).float(),
         "material": torch.from_numpy(style.material.curve).float(),
-        "material_share": torch.tensor([style.material.share]).float(),
+        "material_share": torch.tensor([style.material.share, style.material.hair]).float(),
     }
     meta = {"format": FORMAT, "version": VERSION, "stylizer": STYLIZER, "config": asdict(config)}
     write_file(Path(path), meta, tensors)
@@ -63,16 +63,17 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             trust=values.pop("trust"),
             brightest=float(values.pop("brightest")[0]),
         )
+        share, hair = values.pop("material_share")
         style = LinearStyle(
             average=values.pop("average"),
             shift=values.pop("shape_shift"),
             layers=layers,
             traits=values.pop("face_traits"),
             palette=values.pop("palette"),
-            material=Material(float(values.pop("material_share")[0]), values.pop("material")),
+            material=Material(float(share), values.pop("material"), float(hair)),
         )
         config = LinearConfig(**card.meta["config"])
-    except (KeyError, TypeError, Agile3dError) as error:
+    except (KeyError, TypeError, ValueError, Agile3dError) as error:
         raise RefusedError(f"{path} is not a complete linear style ({error}); fit it again.") from error
     shapes = style.average.shape, style.shift.shape, style.material.curve.shape
     if values or shapes != ((468, 3), (468, 3), (KNOTS, 3)):

@@ -26,7 +26,7 @@ from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import take_apart
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
-from agile3d_linear.material import material_of, share_of_one
+from agile3d_linear.material import NO_MATERIAL, hair_over_skin, material_of, share_of_one
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.outline import to_edge
 from agile3d_linear.picture import resize
@@ -131,8 +131,15 @@ class LinearStylizer:
         progress("looking at the style's material", 0.95)
         share = share_of_one(pictures, some)
         if share:
+            skins = layers.skin_tones, [sitter.skin for sitter in sitters]
+            theirs, usual_gap = (
+                np.mean([abs(hair_over_skin(*one)) for one in zip(seen, where, tones, strict=True)])
+                for seen, where, tones in zip((pictures, some), (points, real_points[: len(some)]), skins, strict=True)
+            )
+            hair = float(np.clip(theirs / max(usual_gap, 1.0), 0, 1))
+            self._style = replace(self._style, material=replace(NO_MATERIAL, share=share, hair=hair))
             drawn = [self._one(picture) for picture in some[:DRAWN]]
-            self._style = replace(self._style, material=material_of(pictures, drawn, share)).rounded()
+            self._style = replace(self._style, material=material_of(pictures, drawn, share, hair)).rounded()
         progress("done", 1.0)
 
     def stylize(self, images: Tensor) -> Tensor:
@@ -164,10 +171,13 @@ class LinearStylizer:
             return globally(photo, style.palette, self.config)
         sitter = _measure(photo, landmarks, layout)
         traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
-        face, tone = draw(sitter, traits, style.layers, layout, self.config)
+        material, config = style.material, self.config
+        face, tone = draw(sitter, traits, style.layers, layout, config, material)
         target = self._target(landmarks, traits)
-        base, bare, person = redraw(photo, landmarks, target, sitter.skin, tone, self.config)
-        return style.material(lay_face(base, bare, face, target, layout), person, self.config.color)
+        base, bare, person = redraw(
+            photo, landmarks, target, sitter.skin, tone, config, material.hair_kept(config.color)
+        )
+        return material(lay_face(base, bare, face, target, layout), person, config.color)
 
     def _target(self, landmarks: np.ndarray, traits: np.ndarray) -> np.ndarray:
         """Where the landmarks (468, 3) lie in the style, in the photo's pose."""

@@ -27,6 +27,8 @@ COARSE = 33
 """Points per side of the grid on which the change of form is computed."""
 SHADE, NECK_SHADE = 0.6, 0.3
 """Share of light and shade that skin keeps, and that of the neck, on which the head throws its shadow."""
+HAIR_DETAIL = 0.03
+"""Detail of hair smaller than this share of the picture stays, however near hair comes to skin."""
 UNDER_CHIN = 3.0
 """How many times deeper than on the face shadows of the neck are."""
 
@@ -38,6 +40,7 @@ def redraw(
     skin: np.ndarray,
     styled_skin: np.ndarray,
     config: LinearConfig,
+    hair_kept: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photo (S, S, 3) with its landmarks moved from ``source`` to ``target`` (468, 3), smoothed and retoned.
 
@@ -48,6 +51,7 @@ def redraw(
         skin: (3,) Lab, the sitter's skin.
         styled_skin: (3,) Lab, what it becomes.
         config: dials.
+        hair_kept: share of the difference in lightness between hair (and clothes) and skin that stays.
 
     Returns:
         The picture, where it shows skin, and where the person: (S, S, 1) in [0, 1] each.
@@ -64,6 +68,9 @@ def redraw(
     like = like[..., None]
     as_skin = styled_skin + (lab - skin) * (SHADE - (SHADE - NECK_SHADE) * neck[..., None])
     as_hair = style_hair(lab, config)
+    if hair_kept < 1:
+        broad = blur(as_hair[..., :1], HAIR_DETAIL * len(photo))
+        as_hair[..., :1] -= (1 - hair_kept) * person[..., None] * (broad - styled_skin[0])
     return to_rgb(like * as_skin + (1 - like) * as_hair), like, person[..., None]
 
 

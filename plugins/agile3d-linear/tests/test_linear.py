@@ -59,7 +59,7 @@ def sitter() -> AlignedFace:
 @pytest.fixture(scope="module")
 def cartoon(sitter: AlignedFace) -> LinearStylizer:
     """Fitted to the shipped cartoon heads, coarsely."""
-    exemplars = [align(path).image for path in sorted((EXAMPLES / "cartoon-exemplars").glob("*.png"))[::3]]
+    exemplars = [align(path).image for path in sorted((EXAMPLES / "cartoon-exemplars").glob("*.webp"))[::3]]
     stylizer = LinearStylizer(LinearConfig(layout=192))
     stylizer.fit(exemplars, OneFace(sitter), ignore_progress)
     return stylizer

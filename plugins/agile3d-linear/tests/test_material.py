@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from agile3d_linear.material import LIGHTNESS, NO_MATERIAL, material_of, share_of_one
+from agile3d_linear.blend import StyleLayers, draw
+from agile3d_linear.config import LinearConfig
+from agile3d_linear.features import PATCH, SKIN_SIZE
+from agile3d_linear.layout import Layout
+from agile3d_linear.material import LIGHTNESS, NO_MATERIAL, hair_over_skin, material_of, share_of_one
+from agile3d_linear.mesh import LEFT_EYE
+from agile3d_linear.shape import reference
+from agile3d_linear.sitter import Sitter
+from agile3d_linear.surroundings import redraw
 from agile3d_linear.tone import to_lab, to_rgb
 
 
@@ -41,7 +51,7 @@ def test_a_material_is_told_from_colours() -> None:
 
 def test_a_head_becomes_the_material_and_its_background_stays() -> None:
     faces = heads(12, 0)
-    material = material_of(clay(heads(12, 1)), faces, 1.0)
+    material = material_of(clay(heads(12, 1)), faces, 1.0, 1.0)
     person = np.zeros((64, 64, 1), np.float32)
     person[4:60, 14:50] = 1
     one = heads(1, 7)[0]
@@ -54,15 +64,71 @@ def test_a_head_becomes_the_material_and_its_background_stays() -> None:
 
 
 def test_darker_stays_darker() -> None:
-    curve = material_of(clay(heads(12, 1)), heads(12, 0), 1.0).curve
+    curve = material_of(clay(heads(12, 1)), heads(12, 0), 1.0, 1.0).curve
     assert curve.shape == (len(LIGHTNESS), 3) and bool((np.diff(curve[:, 0]) > 0).all())
 
 
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
 def test_the_dial_goes_from_the_drawing_to_the_material(color: float) -> None:
     one, person = heads(1, 7)[0], np.ones((64, 64, 1), np.float32)
-    material = material_of(clay(heads(8, 1)), heads(8, 0), 1.0)
+    material = material_of(clay(heads(8, 1)), heads(8, 0), 1.0, 1.0)
     way = to_lab(material(one, person, color)) - to_lab(one)
     whole = to_lab(material(one, person, 1.0)) - to_lab(one)
     assert np.abs(way - color * whole).mean() < 0.5
     assert NO_MATERIAL(one, person) is one
+
+
+def test_the_hair_above_the_forehead_is_compared_with_the_skin() -> None:
+    points = np.zeros((468, 3))
+    points[:] = [0.5, 0.4, 0]
+    points[152] = [0.5, 0.9, 0]
+    picture = np.full((100, 100, 3), to_rgb(np.array([70, 10, 10])), np.float32)
+    picture[:39] = to_rgb(np.array([30, 5, 5]))
+    assert hair_over_skin(picture, points, np.array([70, 10, 10])) == pytest.approx(-40, abs=1)
+    points[10, 1] = points[[109, 338, 67, 297], 1] = 0.02
+    assert hair_over_skin(picture, points, np.array([30, 5, 5])) == pytest.approx(0, abs=1)
+
+
+def test_of_one_material_hair_comes_as_near_to_skin_as_the_exemplars_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agile3d_linear.surroundings._person", lambda photo, landmarks: np.ones((128, 128, 1)))
+    material = replace(NO_MATERIAL, share=1.0, hair=0.25)
+    assert material.hair_kept(1.0) == 0.25 and material.hair_kept(0.0) == 1 == NO_MATERIAL.hair_kept(1.0)
+    skin = np.array([70.0, 12, 14], np.float32)
+    photo = np.full((128, 128, 3), to_rgb(skin), np.float32)
+    photo[:40] = to_rgb(np.array([20.0, 4, 4]))
+    points = np.column_stack([(reference()[:, :2] * [0.15, -0.15] + [0.5, 0.55]), reference()[:, 2]])
+
+    def contrast(kept: float) -> float:
+        drawn, _, _ = redraw(photo, points, points, skin, skin, LinearConfig(), kept)
+        light = to_lab(drawn)[..., 0]
+        return float(light[80, 64] - light[20, 64])
+
+    whole = contrast(1.0)
+    assert 0.1 * whole < contrast(0.25) < 0.7 * whole
+
+
+@pytest.mark.parametrize("one", [0.0, 1.0])
+def test_of_one_material_features_are_as_light_as_the_skin_around_them(one: float) -> None:
+    layout = Layout(reference(), 96)
+    light, dark = np.array([80.0, 12, 14], np.float32), np.array([35.0, 12, 14], np.float32)
+    # Both exemplars have eyes of the same grey, which is more than the skin of one and less than the other's.
+    patches = np.zeros((2, 5, PATCH, PATCH, 4), np.float32)
+    patches[:, 0, 32:96, 32:96] = [0.4, 0.4, 0.4, 1]
+    centre = layout.points[list(LEFT_EYE), :2].mean(0)
+    style = StyleLayers(
+        skin_tones=np.stack([light, dark]),
+        skins=np.zeros((2, SKIN_SIZE, SKIN_SIZE, 3), np.float32),
+        patches=patches,
+        places=np.tile(np.array([*centre, 0.05, 0.03], np.float32), (2, 5, 1)),
+        shapes=np.zeros((2, 468, 3)),
+        traits=np.zeros((2, 3)),
+        trust=np.ones((2, 5)),
+        brightest=80.0,
+    )
+    flat = np.zeros((96, 96), np.float32)
+    sitter = Sitter(dark, dark, 0.0, dark, flat, dark, flat, flat[..., None], flat[..., None])
+    face, tone = draw(sitter, np.zeros(3), style, layout, LinearConfig(), replace(NO_MATERIAL, share=one))
+    of_dark, of_light = ((to_rgb(tone) + 0.02) / (to_rgb(skin) + 0.02) for skin in (dark, light))
+    wanted = 0.4 * (of_dark + of_light) / 2 if one else 0.4
+    place = tuple((centre[::-1] * 96).astype(int))
+    np.testing.assert_allclose(face[place][:3], np.broadcast_to(wanted, 3), atol=0.01)
