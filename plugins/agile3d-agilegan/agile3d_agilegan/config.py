@@ -28,7 +28,7 @@ class AgileganConfig:
     """Exemplars are divided where the halves' mean attributes differ by at least this, standard deviations of faces."""
     fewest: int = 6
     """Exemplars that each branch needs; with fewer there is one branch."""
-    steps: int = 300
+    steps: int = 450
     """Steps of the training at most; a measured score may end it earlier."""
     half_share: float = 0.4
     """Share of the steps in which pictures of half the prior's size are drawn, where the prior can draw such, and all
@@ -53,15 +53,15 @@ class AgileganConfig:
     """Of redrawing exemplars at their own codes."""
     critic_weight: float = 0.3
     """Of what the critic misses."""
-    crowd_weight: float = 0.5
+    crowd_weight: float = 1.0
     """Of how far drawn pictures are, as a crowd, from the exemplars."""
-    layout_weight: float = 3.0
+    layout_weight: float = 1.5
     """Of keeping what tells one head from another at low frequencies: place, pose, tones."""
     near_weight: float = 0.05
     """Of the weights' distance from where they started."""
     measure_every: int = 30
     """Steps between two measurements of the score."""
-    patience: int = 4
+    patience: int = 6
     """Measurements without a better score after which the training ends."""
     prior: str = ""
     """File of a flat prior; the shipped one if empty."""
