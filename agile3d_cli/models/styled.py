@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.errors import RefusedError
+from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 WEIGHTS, STEPS, DISPLACEMENT = "weights.", "steps.", "displacement"
@@ -40,9 +41,7 @@ class StyleDifference:
             if value.numel() < LARGE:
                 stored[f"{WEIGHTS}{name}"] = value.half()
                 continue
-            steps = value.abs().amax(tuple(range(2, value.dim())), keepdim=True) / 127
-            stored[f"{WEIGHTS}{name}"] = (value / steps.clamp(min=1e-12)).round().to(torch.int8)
-            stored[f"{STEPS}{name}"] = steps
+            stored[f"{WEIGHTS}{name}"], stored[f"{STEPS}{name}"] = in_bytes(value, 2)
         if self.displacement is not None:
             stored[DISPLACEMENT] = self.displacement.detach().half().cpu()
         return stored
@@ -61,7 +60,7 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
         parameter = parameters.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
         steps = tensors.get(STEPS + key.removeprefix(WEIGHTS))
         if parameter is not None and parameter.shape == value.shape and _fits(value, steps):
-            weights[key.removeprefix(WEIGHTS)] = value.float() if steps is None else value.float() * steps
+            weights[key.removeprefix(WEIGHTS)] = value.float() if steps is None else from_bytes(value, steps)
         elif key.startswith(STEPS) and WEIGHTS + key.removeprefix(STEPS) in tensors:
             continue
         elif key == DISPLACEMENT and base.deforms and value.shape == base.deformation.basis.shape[1:]:

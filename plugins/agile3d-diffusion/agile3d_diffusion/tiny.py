@@ -11,14 +11,17 @@ probabilistic models, 2021 (the cosine schedule); Li and He, Back to basics: let
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from agile3d_cli.errors import MissingError, RefusedError
+from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 
 SIZE = 128
@@ -30,6 +33,8 @@ LEARNT = 750
 """Levels that the tiny base knows: redrawing starts from a picture, so it never meets the noisiest quarter."""
 WIDTHS = (48, 96, 160)
 """Channels at 32, 16 and 8 patches."""
+STEPS = ".steps"
+"""After a weight's name in a file: the size of a byte's step, for each output."""
 SHIPPED = Path(__file__).parent / "tiny.safetensors"
 
 
@@ -62,15 +67,35 @@ def noise_levels() -> Tensor:
     return DDPMScheduler(TIMES, beta_schedule="squaredcos_cap_v2").alphas_cumprod
 
 
+def packed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they are stored: matrices and kernels in bytes, biases and norms in half precision."""
+    made = dict[str, Tensor]()
+    for name, value in weights.items():
+        if value.ndim > 1:
+            made[name], made[name + STEPS] = in_bytes(value, 1)
+        else:
+            made[name] = value.half()
+    return made
+
+
+def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``packed`` was given, within its error."""
+    return {
+        name: from_bytes(value, stored[name + STEPS]) if value.dtype == torch.int8 else value.float()
+        for name, value in stored.items()
+        if not name.endswith(STEPS)
+    }
+
+
 def write_tiny(path: Path, base: TinyBase, about: dict[str, Any]) -> str:
-    """Writes the weights in half precision; ``about`` says where they come from. The file's SHA-256."""
+    """Writes the weights, packed; ``about`` says where they come from. The file's SHA-256."""
     meta = {
         "format": "model",
         "version": 1,
         "architecture": {"name": "agile3d-diffusion-tiny", "widths": list(base.widths), "size": base.size},
         "about": about,
     }
-    return write_file(path, meta, {name: value.half() for name, value in base.state_dict().items()})
+    return write_file(path, meta, packed(base.state_dict()))
 
 
 def read_tiny(path: Path = SHIPPED) -> TinyBase:
@@ -91,7 +116,7 @@ def read_tiny(path: Path = SHIPPED) -> TinyBase:
         raise RefusedError(f"{path} is no tiny base of agile3d-diffusion; train one with agile3d_diffusion.train_base.")
     try:
         base = TinyBase(tuple(shape["widths"]), shape["size"])
-        base.load_state_dict({name: value.float() for name, value in read_tensors(card).items()})
+        base.load_state_dict(unpacked(read_tensors(card)))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RefusedError(f"{path} does not fit the network that it names ({error}); copy it again.") from error
     return base.eval().requires_grad_(False)
