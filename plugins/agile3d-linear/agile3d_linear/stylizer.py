@@ -15,33 +15,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agile3d_cli.camera import portrait_label, project
 from agile3d_cli.errors import ConfigError
-from agile3d_cli.face.config import FaceConfig
-from agile3d_cli.face.estimators import find_faces
-from agile3d_cli.face.template import face_template
-from agile3d_cli.stylizer import FaceBatch, FaceSampler, Progress
+from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_linear.blend import StyleLayers, draw, kindred_shape, trust_in
 from agile3d_linear.config import LinearConfig
+from agile3d_linear.detected import (
+    MEASURED,
+    as_detected,
+    as_picture,
+    landmarks_in,
+    outlined,
+    usual_edge,
+    usual_place,
+)
 from agile3d_linear.features import take_apart
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
 from agile3d_linear.material import NO_MATERIAL, hair_over_skin, material_of, share_of_one
 from agile3d_linear.model import LinearStyle
-from agile3d_linear.outline import to_edge
 from agile3d_linear.picture import resize
 from agile3d_linear.register import register
-from agile3d_linear.shape import calm_features, find_pose, freed, reference, robust_mean, symmetric
+from agile3d_linear.shape import calm_features, find_pose, freed, robust_mean, symmetric
 from agile3d_linear.sitter import Sitter, measure, shape_traits
 from agile3d_linear.surroundings import globally, redraw
 from agile3d_linear.tone import to_lab
 
-FOUND_AT = 256
-"""Pictures smaller than this are enlarged before faces are looked for."""
 KINDRED = 0.8
 """How far the form follows the exemplars most like the sitter, beyond the style's average form."""
-MEASURED = 48
-"""Realistic faces on which brows are measured."""
 DRAWN = 12
 """Realistic faces that are drawn to see what lightness they get."""
 SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
@@ -75,18 +75,18 @@ class LinearStylizer:
 
     def fit(self, exemplars: Sequence[Tensor], faces: FaceSampler, progress: Progress, seed: int = 0) -> None:
         """Learns the style. Exemplars are aligned by the caller (``agile3d_cli.face.align``)."""
-        pictures = [_as_picture(exemplar) for exemplar in exemplars]
+        pictures = [as_picture(exemplar) for exemplar in exemplars]
         if not pictures:
             raise ConfigError("The linear stylizer was given no exemplars; give about 20 pictures of one style.")
         progress("looking at realistic faces", 0.0)
         real = faces.sample(self.config.faces, torch.Generator().manual_seed(seed))
-        real_points = _as_detected(real)
+        real_points = as_detected(real)
         average = symmetric(robust_mean(np.stack([freed(points) for points in real_points])))
         progress("finding the exemplars' faces", 0.2)
-        found = [_landmarks(picture) for picture in pictures]
-        usual = _usual_edge(real, real_points)
+        found = [landmarks_in(picture) for picture in pictures]
+        usual_rim = usual_edge(real, real_points)
         points = [
-            _usual_place() if one is None else _outlined(picture, one, usual)
+            usual_place() if one is None else outlined(picture, one, usual_rim)
             for picture, one in zip(pictures, found, strict=True)
         ]
         shapes = np.stack([symmetric(freed(one)) for one in points])
@@ -99,7 +99,7 @@ class LinearStylizer:
             parts.append(take_apart(layout.unwrap(picture, one), layout))
         progress("comparing with realistic faces", 0.85)
         raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
-        some = [_as_picture(image) for image in real.images[:MEASURED]]
+        some = [as_picture(image) for image in real.images[:MEASURED]]
         sitters = [_measure(p, q, layout) for p, q in zip(some, real_points[: len(some)], strict=True)]
         real_traits = np.stack(
             [_traits(sitter, q) for sitter, q in zip(sitters, real_points[: len(some)], strict=True)]
@@ -131,12 +131,9 @@ class LinearStylizer:
         progress("looking at the style's material", 0.95)
         share = share_of_one(pictures, some)
         if share:
-            skins = layers.skin_tones, [sitter.skin for sitter in sitters]
-            theirs, usual_gap = (
-                np.mean([abs(hair_over_skin(*one)) for one in zip(seen, where, tones, strict=True)])
-                for seen, where, tones in zip((pictures, some), (points, real_points[: len(some)]), skins, strict=True)
-            )
-            hair = float(np.clip(theirs / max(usual_gap, 1.0), 0, 1))
+            theirs = _hair_contrast(pictures, points, layers.skin_tones)
+            usual = _hair_contrast(some, real_points[: len(some)], [sitter.skin for sitter in sitters])
+            hair = float(np.clip(theirs / max(usual, 1.0), 0, 1))
             self._style = replace(self._style, material=replace(NO_MATERIAL, share=share, hair=hair))
             drawn = [self._one(picture) for picture in some[:DRAWN]]
             self._style = replace(self._style, material=material_of(pictures, drawn, share, hair)).rounded()
@@ -147,7 +144,7 @@ class LinearStylizer:
         self._fitted()
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ConfigError(f"stylize takes pictures (N, 3, S, S), not {tuple(images.shape)}.")
-        styled = [torch.from_numpy(self._one(_as_picture(image))).permute(2, 0, 1) * 2 - 1 for image in images]
+        styled = [torch.from_numpy(self._one(as_picture(image))).permute(2, 0, 1) * 2 - 1 for image in images]
         if not styled:
             return torch.zeros_like(images)
         return torch.stack(styled).clamp(-1, 1).to(images)
@@ -166,7 +163,7 @@ class LinearStylizer:
     def _one(self, photo: np.ndarray) -> np.ndarray:
         """Photo (S, S, 3) in [0, 1] to its stylized version."""
         style, layout = self._fitted()
-        landmarks = _landmarks(photo)
+        landmarks = landmarks_in(photo)
         if landmarks is None:
             return globally(photo, style.palette, self.config)
         sitter = _measure(photo, landmarks, layout)
@@ -190,67 +187,15 @@ class LinearStylizer:
         return pose.place(style.average + own + self.config.structure * drawn)
 
 
-def _as_picture(image: Tensor) -> np.ndarray:
-    """(3, S, S) in [-1, 1] to (S, S, 3) in [0, 1]."""
-    if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2] or image.shape[1] < 16:
-        raise ConfigError(f"A picture is (3, S, S) with S of 16 or more, not {tuple(image.shape)}.")
-    picture = image.detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
-    return np.clip((picture + 1) / 2, 0, 1)
-
-
 def _measure(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
     return measure(layout.half.unwrap(picture, landmarks), landmarks, layout.half)
+
+
+def _hair_contrast(pictures: Sequence[np.ndarray], points: Sequence[np.ndarray], skins: Sequence[np.ndarray]) -> float:
+    """Mean difference in lightness between hair and skin, either way."""
+    return float(np.mean([abs(hair_over_skin(*one)) for one in zip(pictures, points, skins, strict=True)]))
 
 
 def _traits(sitter: Sitter, landmarks: np.ndarray) -> np.ndarray:
     """(3,) see ``StyleLayers.traits``, not yet in standard deviations."""
     return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
-
-
-def _landmarks(picture: np.ndarray) -> np.ndarray | None:
-    """(468, 3) as fractions of the picture, of the face nearest to its centre; None without a face."""
-    seen = resize(picture, max(FOUND_AT, len(picture)))
-    faces = find_faces(np.round(seen * 255).clip(0, 255).astype(np.uint8), FaceConfig(threads=1, matte=False))
-    if not faces:
-        return None
-    points = [face.points.astype(float) / len(seen) for face in faces]
-    return min(points, key=lambda one: float(np.linalg.norm(one[:, :2].mean(0) - 0.5)))
-
-
-def _as_detected(faces: FaceBatch) -> np.ndarray:
-    """(N, 468, 3) where the landmarks of faces seem to be.
-
-    Exemplars and sitters are measured by a detector, whose habits are as large as a style's shifts: depths come out
-    flatter by a tenth of the eye distance. A face that it misses gets the habit seen on the others.
-    """
-    known = faces.landmarks.double().cpu().numpy()
-    seen = [_landmarks(_as_picture(image)) for image in faces.images]
-    found = np.array([points is not None for points in seen])
-    if not found.any():
-        return known
-    given = np.stack([k if s is None else s for k, s in zip(known, seen, strict=True)])
-    habit = np.mean([freed(s) - freed(k) for s, k in zip(given[found], known[found], strict=True)], 0)
-    for index in np.flatnonzero(~found):
-        given[index] = find_pose(known[index]).place(freed(known[index]) + habit)
-    return given
-
-
-def _usual_edge(faces: FaceBatch, points: np.ndarray) -> np.ndarray:
-    """(468, 3) how far beyond the landmarks (N, 468, 3) of faces their skin usually ends, standard frame."""
-    some = zip(faces.images[:MEASURED], points[:MEASURED], strict=True)
-    return symmetric(np.mean([freed(to_edge(_as_picture(image), one)) - freed(one) for image, one in some], 0))
-
-
-def _outlined(picture: np.ndarray, landmarks: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Landmarks (468, 3) of an exemplar, whose outline lies as far inside the edge of the skin as usual."""
-    edge = to_edge(picture, landmarks)
-    return find_pose(edge).place(freed(edge) - usual)
-
-
-def _usual_place() -> np.ndarray:
-    """Landmarks (468, 3) of the standard face at the standard camera: where an aligned picture has its face."""
-    label = portrait_label().double()[None]
-    points = project(label, torch.from_numpy(face_template().points)[None])[0].numpy()
-    scale = float(np.ptp(points[:, 0]) / np.ptp(reference()[:, 0]))
-    depth = -reference()[:, 2] * scale
-    return np.column_stack([points[:, :2], depth])
