@@ -102,6 +102,12 @@ def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced, palett
     return _mixed(generator.decoder.colour(raw, tone), traced)
 
 
+def part_shares(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
+    """How much of each part the pixels show, (P, parts), by planes (1, 3, C, S, S)."""
+    shares = generator.decoder.shares(_raw(generator, planes, traced))[0].T
+    return (traced.shares[..., None].to(shares) * shares.unflatten(0, traced.shares.shape)).sum(1)
+
+
 def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
     """The decoder's raw outputs (1, P * SAMPLES, ...) at the places."""
     if traced.texels is not None:

@@ -62,12 +62,9 @@ class TransferConfig:
     """Adam's learning rate of the mean planes; falls to a twentieth."""
     output_rate: float = 4.5e-3
     """The same of the plane outputs."""
-    tone_rate: float = 3e-3
-    """The same of the map from a person's traits to the colours of the head's parts; 0 leaves it as it is."""
-    lead: float = 0.08
-    """Share of the steps, the first ones, in which a shift of each part's colour alone is learnt, at five times that
-    rate: it shows at the back and the shoulders too, which pictures hardly show. The whole map at that rate turned hair
-    green."""
+    tones: bool = True
+    """Whether the colours of the head's parts are the style's; they show at the back and the shoulders too, which
+    pictures hardly show."""
     edges: float = 0.5
     smooth: float = 0.03
     small: float = 2e-3

@@ -165,7 +165,11 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
 
 
-def test_the_colours_of_parts_are_learnt_unless_told_otherwise(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+def test_the_colours_of_parts_are_the_styles_unless_told_otherwise(
+    micro: BaseModel, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The random parts of a random generator are mixed everywhere.
+    monkeypatch.setattr("agile3d_cli.style.tones.SURE", 0.3)
     few = dataclasses.replace(BRIEF, steps=6)
     changed = transfer(pairs, micro, None, few, tmp_path / "with", silent).difference
     tones = {name for name in changed.weights if name.startswith("palette.")}
@@ -175,16 +179,8 @@ def test_the_colours_of_parts_are_learnt_unless_told_otherwise(micro: BaseModel,
     before, after = (each.colours_of_parts(ws) for each in (micro.generator, stylized(micro.generator, changed)))
     assert before is not None and after is not None
     assert float((after - before).mean((0, 1)).max()) < 0
-    kept = transfer(pairs, micro, None, dataclasses.replace(few, tone_rate=0.0), tmp_path / "without", silent)
+    kept = transfer(pairs, micro, None, dataclasses.replace(few, tones=False), tmp_path / "without", silent)
     assert not any(name.startswith("palette.") for name in kept.difference.weights)
-
-
-def test_shifts_of_colours_are_learnt_first(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
-    first = transfer(pairs, micro, None, dataclasses.replace(BRIEF, steps=4, lead=1.0), tmp_path / "first", silent)
-    moved = {name for name, change in first.difference.weights.items() if change.abs().max() > 0}
-    assert moved == {"palette.layer.bias"}
-    later = transfer(pairs, micro, None, dataclasses.replace(BRIEF, steps=4, lead=0.5), tmp_path / "later", silent)
-    assert all(change.abs().max() > 0 for change in later.difference.weights.values())
 
 
 def assert_same(a: Transferred, b: Transferred) -> None:
