@@ -1,4 +1,4 @@
-"""A style's tones are solved: what parts show is met, what is hardly seen follows the others, and unseen colours stay."""
+"""A style's tones are solved: seen parts are met, what is hardly seen follows the others, unseen colours stay."""
 
 from __future__ import annotations
 
