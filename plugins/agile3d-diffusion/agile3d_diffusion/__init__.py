@@ -40,7 +40,7 @@ def agile3d_stylizers() -> list[StylizerDescription]:
     return [
         StylizerDescription(
             name="diffusion",
-            summary="Diffusion: a large base of your own, or a tiny one that you train first, taught by LoRA",
+            summary="Diffusion: a large base of your own, or the tiny one that comes along, taught by LoRA",
             config=DiffusionConfig,
             build=build,
             load=load,

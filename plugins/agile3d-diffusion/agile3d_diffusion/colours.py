@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from agile3d_cli.models.contrast import head_region
+
 FLOOR = 1e-3
 """Added to variances: one plain colour has none."""
-MIDDLE, RADII = (0.5, 0.5), (0.36, 0.46)
-"""The head's place in a portrait, u and v: colours of backgrounds count for nothing."""
 
 
 def colour_map(pictures: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -35,18 +35,11 @@ def recoloured(images: Tensor, mapping: Tensor, share: float = 1.0) -> Tensor:
 
 
 def _colours(pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean (3,) and covariance (3, 3) of the pixels in the head's place."""
-    pixels = [picture.detach().cpu().double()[:, head_of(picture.shape[-1])] for picture in pictures]
+    """Mean (3,) and covariance (3, 3) of the pixels in the head's region: backgrounds and clothes count for nothing."""
+    pixels = [picture.detach().cpu().double()[:, head_region(*picture.shape[-2:])[0, 0] > 0] for picture in pictures]
     mean = torch.stack([each.mean(1) for each in pixels]).mean(0)
     square = torch.stack([each @ each.T / each.shape[1] for each in pixels]).mean(0)
     return mean, square - mean[:, None] * mean + FLOOR * torch.eye(3)
-
-
-def head_of(size: int) -> Tensor:
-    """(size, size) true where heads are."""
-    line = (torch.arange(size) + 0.5) / size
-    v, u = torch.meshgrid(line, line, indexing="ij")
-    return ((u - MIDDLE[0]) / RADII[0]).square() + ((v - MIDDLE[1]) / RADII[1]).square() < 1
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
