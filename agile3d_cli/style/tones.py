@@ -3,7 +3,8 @@
 What a style makes of a part's colour is seen on every head that shows the part: there the median of the stylized
 picture stands against the median of the base's. One affine map of colours fits all of them, and each part's own map is
 drawn towards it by how little of the part was seen. So clothes and headwear, which portraits hardly show, follow what
-became of skin and hair.
+became of skin and hair. Colours that neither of these has, such as green, keep as much of their purity as those do:
+little in clay, all in a cartoon.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ STRIDE = 2
 LEAST, ENOUGH = 12, 100
 """Pixels that a part needs on a head to be seen, and from which on the head counts fully."""
 TOGETHER, ALONE = 1.0, 5.0
-"""Heads for which it counts that colours stay as they are, and that a part does as the others do."""
+"""Heads for which it counts that unseen colours do as usual, and that a part does as the others do."""
+SLIGHT, MOST = 1e-4, 1.5
+"""Variance of colours that tells nothing of what becomes of them, and the largest slope."""
 DARK, BRIGHT = 0.02, 0.98
 """Bounds of colours before they are compared as logits."""
 
@@ -52,10 +55,25 @@ def part_maps(known: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
         seen: (heads, parts, 3) in it.
         weight: (heads, parts) how well they were seen, 0 to 1.
     """
-    stay = torch.eye(3, 4).to(known)
     parts = range(known.shape[1])
-    together = _ridge(known.flatten(0, 1), seen.flatten(0, 1), weight.flatten(), stay, TOGETHER)
+    everything = known.flatten(0, 1), seen.flatten(0, 1), weight.flatten()
+    together = _ridge(*everything, _usual(*everything), TOGETHER)
     return torch.stack([_ridge(known[:, k], seen[:, k], weight[:, k], together, ALONE) for k in parts])
+
+
+def _usual(known: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
+    """The affine map (3, 4) that changes lightness by one slope, purity by another, and adds a colour."""
+    if not bool(weight.any()):
+        return torch.eye(3, 4).to(known)
+    share = (weight / weight.sum())[:, None]
+    middle, aim = (known * share).sum(0), (seen * share).sum(0)
+    grey = torch.full((3, 3), 1 / 3).to(known)
+    turn = torch.zeros_like(grey)
+    for part in (grey, torch.eye(3).to(known) - grey):
+        own, became = (known - middle) @ part, (seen - aim) @ part
+        slope = ((share * own * became).sum() + SLIGHT) / ((share * own * own).sum() + SLIGHT)
+        turn = turn + slope.clamp(0, MOST) * part
+    return torch.cat([turn, (aim - turn @ middle)[:, None]], 1)
 
 
 def _ridge(known: Tensor, seen: Tensor, weight: Tensor, towards: Tensor, strength: float) -> Tensor:

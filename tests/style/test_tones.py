@@ -41,3 +41,19 @@ def test_what_is_hardly_seen_follows_the_others() -> None:
     # Drawn a little towards no change: unchanged colours would be 0.3 off.
     assert float((found[:, 2] - (0.5 * known[:, 2] + 0.2)).abs().max()) < 0.06
     assert float((found[:, 1] - (0.5 * known[:, 1] + 0.2)).abs().mean()) < 0.15
+
+
+def test_of_one_material_green_loses_its_purity_though_no_part_was_green() -> None:
+    rng = torch.Generator().manual_seed(1)
+    light = torch.rand(100, 1, generator=rng)
+    # Skin and hair from dark to light, more and less red; the pictures are grey throughout.
+    known = light * torch.tensor([0.9, 0.7, 0.6]) + 0.05 * torch.randn(100, 3, generator=rng) * torch.tensor([1, 0, 0])
+    known = torch.stack([known, torch.tensor([0.2, 0.8, 0.2]).expand(100, 3)], 1)
+    weight = torch.tensor([1.0, 0.0]).expand(100, 2)
+
+    def purity(seen: torch.Tensor) -> float:
+        found = mapped(part_maps(known, seen, weight), known)[0, 1]
+        return float(found.max() - found.min())
+
+    grey = known.mean(2, keepdim=True).expand_as(known)
+    assert purity(grey) < 0.2 < 0.5 < purity(known)
