@@ -96,12 +96,12 @@ def draw(
     face = _lay_beard(face, sitter, tone, shading, config, material.hair_kept(config.color))
     # What is of the skin's material is as light as the skin is.
     relit = ((to_rgb(tone) + 0.02) / (to_rgb(style.skin_tones) + 0.02)) ** (material.share * config.color)
+    relight = np.concatenate([relit, np.ones((len(relit), 1))], 1)
     for index, name in enumerate(PARTS):
         weight = by_trait * style.trust[:, index] + 1e-6
         if name == "mouth":
             weight = weight * by_tone
         weight = weight / weight.sum()
-        relight = np.concatenate([relit, np.ones((len(relit), 1))], 1)
         patch = np.einsum("e,ec,ehwc->hwc", weight, relight, style.patches[:, index])
         patch[..., :3] = np.minimum(patch[..., :3], patch[..., 3:])
         place = weight @ style.places[:, index]
