@@ -66,7 +66,7 @@ class Work:
     people: int = 20
 
 
-QUICK = Work(pairs=60, size=160, steps=500, direct_steps=150, people=12)
+QUICK = Work(pairs=60, size=160, steps=500, direct_steps=150)
 
 
 @dataclass(frozen=True)

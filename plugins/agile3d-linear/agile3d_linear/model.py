@@ -8,6 +8,7 @@ import numpy as np
 
 from agile3d_linear.blend import StyleLayers
 from agile3d_linear.material import NO_MATERIAL, Material
+from agile3d_linear.natural import NOT_NATURAL, Natural
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class LinearStyle:
     palette: np.ndarray
     """(2, 3) mean and standard deviation of the exemplars' pixels, Lab."""
     material: Material = NO_MATERIAL
+    natural: Natural = NOT_NATURAL
 
     def rounded(self) -> LinearStyle:
         """As it comes back from its file."""
@@ -47,5 +49,10 @@ class LinearStyle:
                 float(np.float32(self.material.share)),
                 self.material.curve.astype(np.float32),
                 float(np.float32(self.material.hair)),
+            ),
+            Natural(
+                float(np.float32(self.natural.share)),
+                self.natural.curves.astype(np.float32),
+                float(np.float32(self.natural.purity)),
             ),
         )

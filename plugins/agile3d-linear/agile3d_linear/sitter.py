@@ -47,6 +47,8 @@ class Sitter:
     """(T, T, 1) log of the soft light and shade on the face."""
     relief: np.ndarray
     """(T, T, 1) log of what lies on the skin beyond that light: nose, folds, sockets, without small detail."""
+    seen: np.ndarray
+    """(T, T) bool: the side of the face that the photo shows."""
 
 
 def shape_traits(points: np.ndarray) -> np.ndarray:
@@ -69,7 +71,7 @@ def measure(face: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
     beard, beard_tone = _beard(soft, skin, light, seen, layout)
     relief = _relief(face, light, skin, seen, fringe, layout)
     iris = _iris(lab, seen, layout)
-    return Sitter(skin, brow, strength, iris, beard, beard_tone, fringe, light, relief)
+    return Sitter(skin, brow, strength, iris, beard, beard_tone, fringe, light, relief, seen)
 
 
 def _seen(landmarks: np.ndarray, layout: Layout) -> np.ndarray:

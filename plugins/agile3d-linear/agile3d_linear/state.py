@@ -14,8 +14,9 @@ from agile3d_linear.blend import StyleLayers
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.material import KNOTS, Material
 from agile3d_linear.model import LinearStyle
+from agile3d_linear.natural import STEPS, Natural
 
-FORMAT, STYLIZER, VERSION = "stylizer", "linear", 3
+FORMAT, STYLIZER, VERSION = "stylizer", "linear", 4
 
 
 def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
@@ -36,6 +37,8 @@ def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
         "brightest": torch.tensor([layers.brightest]).float(),
         "material": torch.from_numpy(style.material.curve).float(),
         "material_share": torch.tensor([style.material.share, style.material.hair]).float(),
+        "natural": torch.from_numpy(style.natural.curves).float(),
+        "natural_share": torch.tensor([style.natural.share, style.natural.purity]).float(),
     }
     meta = {"format": FORMAT, "version": VERSION, "stylizer": STYLIZER, "config": asdict(config)}
     write_file(Path(path), meta, tensors)
@@ -64,6 +67,7 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             brightest=float(values.pop("brightest")[0]),
         )
         share, hair = values.pop("material_share")
+        natural, purity = values.pop("natural_share")
         style = LinearStyle(
             average=values.pop("average"),
             shift=values.pop("shape_shift"),
@@ -71,11 +75,12 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             traits=values.pop("face_traits"),
             palette=values.pop("palette"),
             material=Material(float(share), values.pop("material"), float(hair)),
+            natural=Natural(float(natural), values.pop("natural"), float(purity)),
         )
         config = LinearConfig(**card.meta["config"])
     except (KeyError, TypeError, ValueError, Agile3dError) as error:
         raise RefusedError(f"{path} is not a complete linear style ({error}); fit it again.") from error
-    shapes = style.average.shape, style.shift.shape, style.material.curve.shape
-    if values or shapes != ((468, 3), (468, 3), (KNOTS, 3)):
+    shapes = style.average.shape, style.shift.shape, style.material.curve.shape, style.natural.curves.shape
+    if values or shapes != ((468, 3), (468, 3), (KNOTS, 3), (2, len(STEPS))):
         raise RefusedError(f"{path} holds other tensors than a linear style ({', '.join(values)}); fit it again.")
     return config, style

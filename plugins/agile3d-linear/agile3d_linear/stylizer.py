@@ -28,11 +28,12 @@ from agile3d_linear.detected import (
     usual_edge,
     usual_place,
 )
-from agile3d_linear.features import take_apart
+from agile3d_linear.features import Exemplar, take_apart
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
 from agile3d_linear.material import NO_MATERIAL, hair_over_skin, material_of, share_of_one
 from agile3d_linear.model import LinearStyle
+from agile3d_linear.natural import Relative, laid_over, natural_of, relative
 from agile3d_linear.picture import resize
 from agile3d_linear.register import register
 from agile3d_linear.shape import calm_features, find_pose, freed, robust_mean, symmetric
@@ -98,45 +99,36 @@ class LinearStylizer:
             progress("taking the exemplars apart", 0.3 + 0.5 * index / len(pictures))
             parts.append(take_apart(layout.unwrap(picture, one), layout))
         progress("comparing with realistic faces", 0.85)
-        raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
         some = [as_picture(image) for image in real.images[:MEASURED]]
-        sitters = [_measure(p, q, layout) for p, q in zip(some, real_points[: len(some)], strict=True)]
-        real_traits = np.stack(
-            [_traits(sitter, q) for sitter, q in zip(sitters, real_points[: len(some)], strict=True)]
-        )
-        places = np.stack([part.places for part in parts])
-        trust = trust_in(places)
-        patches = np.stack([part.patches for part in parts])
-        for feature in range(patches.shape[1]):
-            patches[:, feature], trust[:, feature] = register(patches[:, feature], trust[:, feature])
-        layers = StyleLayers(
-            skin_tones=np.stack([part.skin_tone for part in parts]),
-            skins=np.stack([part.skin for part in parts]),
-            patches=patches,
-            places=places,
-            shapes=shapes - average - shift,
-            traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
-            trust=trust,
-            brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
-        )
+        some_points = real_points[: len(some)]
+        sitters = [_measure(p, q, layout) for p, q in zip(some, some_points, strict=True)]
+        real_traits = np.stack([_traits(sitter, q) for sitter, q in zip(sitters, some_points, strict=True)])
         pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in pictures])
-        self._style = LinearStyle(
+        layers = _layers(parts, pictures, points, shapes - average - shift, layout, sitters)
+        known = [k for k, one in enumerate(found) if one is not None]
+        theirs = [relative(layout.half.unwrap(pictures[k], points[k]), parts[k].skin_tone) for k in known]
+        usual = [
+            relative(layout.half.unwrap(picture, one), sitter.skin)
+            for picture, one, sitter in zip(some, some_points, sitters, strict=True)
+        ]
+        style = LinearStyle(
             average=average,
             shift=shift,
             layers=layers,
             traits=np.stack([real_traits.mean(0), real_traits.std(0) + SPREAD_FLOOR]),
             palette=np.stack([pixels.mean(0), pixels.std(0)]),
-        ).rounded()
-        self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
+            natural=natural_of(theirs, usual, layout.half),
+        )
+        self._use(style)
         progress("looking at the style's material", 0.95)
         share = share_of_one(pictures, some)
         if share:
-            theirs = _hair_contrast(pictures, points, layers.skin_tones)
-            usual = _hair_contrast(some, real_points[: len(some)], [sitter.skin for sitter in sitters])
-            hair = float(np.clip(theirs / max(usual, 1.0), 0, 1))
-            self._style = replace(self._style, material=replace(NO_MATERIAL, share=share, hair=hair))
+            contrast = _hair_contrast(pictures, points, list(layers.skin_tones))
+            usually = _hair_contrast(some, list(some_points), [sitter.skin for sitter in sitters])
+            hair = float(np.clip(contrast / max(usually, 1.0), 0, 1))
+            self._use(replace(style, material=replace(NO_MATERIAL, share=share, hair=hair)))
             drawn = [self._one(picture) for picture in some[:DRAWN]]
-            self._style = replace(self._style, material=material_of(pictures, drawn, share, hair)).rounded()
+            self._use(replace(style, material=material_of(pictures, drawn, share, hair)))
         progress("done", 1.0)
 
     def stylize(self, images: Tensor) -> Tensor:
@@ -155,6 +147,10 @@ class LinearStylizer:
 
         write_state(path, self.config, self._fitted()[0])
 
+    def _use(self, style: LinearStyle) -> None:
+        self._style = style.rounded()
+        self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
+
     def _fitted(self) -> tuple[LinearStyle, Layout]:
         if self._style is None or self._layout is None:
             raise ConfigError("The linear stylizer has learnt no style yet; call fit or load first.")
@@ -170,11 +166,19 @@ class LinearStylizer:
         traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
         material, config = style.material, self.config
         face, tone = draw(sitter, traits, style.layers, layout, config, material)
+        if style.natural.share:
+            own = style.natural(self._own(layout, photo, landmarks, sitter), tone, layout, config.color)
+            face[..., :3] = laid_over(face[..., :3], own, sitter.seen, style.natural.share, layout)
         target = self._target(landmarks, traits)
         base, bare, person = redraw(
             photo, landmarks, target, sitter.skin, tone, config, material.hair_kept(config.color)
         )
         return material(lay_face(base, bare, face, target, layout), person, config.color)
+
+    def _own(self, layout: Layout, photo: np.ndarray, landmarks: np.ndarray, sitter: Sitter) -> Relative:
+        """The sitter's own face, laid out, without the light that is not drawn."""
+        own = relative(layout.unwrap(photo, landmarks), sitter.skin)
+        return replace(own, steps=own.steps - (1 - self.config.light) * resize(sitter.light, layout.size)[..., 0])
 
     def _target(self, landmarks: np.ndarray, traits: np.ndarray) -> np.ndarray:
         """Where the landmarks (468, 3) lie in the style, in the photo's pose."""
@@ -185,6 +189,33 @@ class LinearStylizer:
         own = own + min(self.config.structure, 1.0) * (self.config.exaggeration * calm - own)
         drawn = style.shift + KINDRED * kindred_shape(style.layers, traits)
         return pose.place(style.average + own + self.config.structure * drawn)
+
+
+def _layers(
+    parts: Sequence[Exemplar],
+    pictures: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+    shapes: np.ndarray,
+    layout: Layout,
+    sitters: Sequence[Sitter],
+) -> StyleLayers:
+    """What the exemplars say together; ``sitters`` are realistic faces."""
+    raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
+    places = np.stack([part.places for part in parts])
+    trust = trust_in(places)
+    patches = np.stack([part.patches for part in parts])
+    for feature in range(patches.shape[1]):
+        patches[:, feature], trust[:, feature] = register(patches[:, feature], trust[:, feature])
+    return StyleLayers(
+        skin_tones=np.stack([part.skin_tone for part in parts]),
+        skins=np.stack([part.skin for part in parts]),
+        patches=patches,
+        places=places,
+        shapes=shapes,
+        traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
+        trust=trust,
+        brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
+    )
 
 
 def _measure(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:

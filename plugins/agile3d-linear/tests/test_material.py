@@ -126,7 +126,7 @@ def test_of_one_material_features_are_as_light_as_the_skin_around_them(one: floa
         brightest=80.0,
     )
     flat = np.zeros((96, 96), np.float32)
-    sitter = Sitter(dark, dark, 0.0, dark, flat, dark, flat, flat[..., None], flat[..., None])
+    sitter = Sitter(dark, dark, 0.0, dark, flat, dark, flat, flat[..., None], flat[..., None], flat > -1)
     face, tone = draw(sitter, np.zeros(3), style, layout, LinearConfig(), replace(NO_MATERIAL, share=one))
     of_dark, of_light = ((to_rgb(tone) + 0.02) / (to_rgb(skin) + 0.02) for skin in (dark, light))
     wanted = 0.4 * (of_dark + of_light) / 2 if one else 0.4
