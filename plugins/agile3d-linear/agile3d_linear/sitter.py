@@ -14,6 +14,7 @@ from agile3d_linear.features import skin_likeness, skin_tone
 from agile3d_linear.layout import Layout
 from agile3d_linear.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
 from agile3d_linear.picture import blur, fill, ramp
+from agile3d_linear.shape import freed
 from agile3d_linear.smooth import smooth
 from agile3d_linear.tone import to_lab
 
@@ -57,6 +58,16 @@ def shape_traits(points: np.ndarray) -> np.ndarray:
     brows = points[list(LEFT_BROW + mirrored(LEFT_BROW)), 1].mean()
     eyes = points[list(LEFT_EYE + mirrored(LEFT_EYE)), 1].mean()
     return np.array([jaw, brows - eyes])
+
+
+def traits_of(sitter: Sitter, landmarks: np.ndarray) -> np.ndarray:
+    """(3,) see ``StyleLayers.traits``, not yet in standard deviations; landmarks (468, 3) fractions of the picture."""
+    return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])
+
+
+def measured(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
+    """Measures a picture (S, S, 3) in [0, 1] with its landmarks (468, 3), fractions of it."""
+    return measure(layout.half.unwrap(picture, landmarks), landmarks, layout.half)
 
 
 def measure(face: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:

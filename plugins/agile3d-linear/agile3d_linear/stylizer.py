@@ -17,36 +17,24 @@ from torch import Tensor
 
 from agile3d_cli.errors import ConfigError
 from agile3d_cli.stylizer import FaceSampler, Progress
-from agile3d_linear.blend import StyleLayers, draw, kindred_shape, trust_in
+from agile3d_linear.blend import draw, kindred_shape
 from agile3d_linear.config import LinearConfig
-from agile3d_linear.detected import (
-    MEASURED,
-    as_detected,
-    as_picture,
-    landmarks_in,
-    outlined,
-    usual_edge,
-    usual_place,
-)
-from agile3d_linear.features import Exemplar, take_apart
+from agile3d_linear.detected import MEASURED, as_picture, landmarks_in
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
-from agile3d_linear.material import NO_MATERIAL, hair_over_skin, material_of, share_of_one
+from agile3d_linear.learning import Faces, faces_of, learn, realistic_faces
+from agile3d_linear.material import NO_MATERIAL, material_of, share_of_one
 from agile3d_linear.model import LinearStyle
-from agile3d_linear.natural import Relative, laid_over, natural_of, relative
+from agile3d_linear.natural import Relative, laid_over, relative
 from agile3d_linear.picture import resize
-from agile3d_linear.register import register
-from agile3d_linear.shape import calm_features, find_pose, freed, robust_mean, symmetric
-from agile3d_linear.sitter import Sitter, measure, shape_traits
+from agile3d_linear.shape import calm_features, find_pose
+from agile3d_linear.sitter import Sitter, measured, traits_of
 from agile3d_linear.surroundings import globally, redraw
-from agile3d_linear.tone import to_lab
 
 KINDRED = 0.8
 """How far the form follows the exemplars most like the sitter, beyond the style's average form."""
 DRAWN = 12
 """Realistic faces that are drawn to see what lightness they get."""
-SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
-"""Least standard deviation of a trait, so that a set of equal faces divides by something."""
 
 
 class LinearStylizer:
@@ -80,55 +68,13 @@ class LinearStylizer:
         if not pictures:
             raise ConfigError("The linear stylizer was given no exemplars; give about 20 pictures of one style.")
         progress("looking at realistic faces", 0.0)
-        real = faces.sample(self.config.faces, torch.Generator().manual_seed(seed))
-        real_points = as_detected(real)
-        average = symmetric(robust_mean(np.stack([freed(points) for points in real_points])))
+        batch = faces.sample(self.config.faces, torch.Generator().manual_seed(seed))
+        real = realistic_faces(batch)
         progress("finding the exemplars' faces", 0.2)
-        found = [landmarks_in(picture) for picture in pictures]
-        usual_rim = usual_edge(real, real_points)
-        points = [
-            usual_place() if one is None else outlined(picture, one, usual_rim)
-            for picture, one in zip(pictures, found, strict=True)
-        ]
-        shapes = np.stack([symmetric(freed(one)) for one in points])
-        # What the detector takes for the depth of a drawing is its habit.
-        shift = (robust_mean(shapes) - average) * [1, 1, 0]
-        layout = Layout(average + shift, self.config.layout)
-        parts = []
-        for index, (picture, one) in enumerate(zip(pictures, points, strict=True)):
-            progress("taking the exemplars apart", 0.3 + 0.5 * index / len(pictures))
-            parts.append(take_apart(layout.unwrap(picture, one), layout))
-        progress("comparing with realistic faces", 0.85)
-        some = [as_picture(image) for image in real.images[:MEASURED]]
-        some_points = real_points[: len(some)]
-        sitters = [_measure(p, q, layout) for p, q in zip(some, some_points, strict=True)]
-        real_traits = np.stack([_traits(sitter, q) for sitter, q in zip(sitters, some_points, strict=True)])
-        pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in pictures])
-        layers = _layers(parts, pictures, points, shapes - average - shift, layout, sitters)
-        known = [k for k, one in enumerate(found) if one is not None]
-        theirs = [relative(layout.half.unwrap(pictures[k], points[k]), parts[k].skin_tone) for k in known]
-        usual = [
-            relative(layout.half.unwrap(picture, one), sitter.skin)
-            for picture, one, sitter in zip(some, some_points, sitters, strict=True)
-        ]
-        style = LinearStyle(
-            average=average,
-            shift=shift,
-            layers=layers,
-            traits=np.stack([real_traits.mean(0), real_traits.std(0) + SPREAD_FLOOR]),
-            palette=np.stack([pixels.mean(0), pixels.std(0)]),
-            natural=natural_of(theirs, usual, layout.half),
-        )
-        self._use(style)
+        drawn = faces_of(pictures, batch, real)
+        self._use(learn(drawn, real, self.config.layout, progress))
         progress("looking at the style's material", 0.95)
-        share = share_of_one(pictures, some)
-        if share:
-            contrast = _hair_contrast(pictures, points, list(layers.skin_tones))
-            usually = _hair_contrast(some, list(some_points), [sitter.skin for sitter in sitters])
-            hair = float(np.clip(contrast / max(usually, 1.0), 0, 1))
-            self._use(replace(style, material=replace(NO_MATERIAL, share=share, hair=hair)))
-            drawn = [self._one(picture) for picture in some[:DRAWN]]
-            self._use(replace(style, material=material_of(pictures, drawn, share, hair)))
+        self._find_material(drawn, real.some(MEASURED))
         progress("done", 1.0)
 
     def stylize(self, images: Tensor) -> Tensor:
@@ -151,6 +97,21 @@ class LinearStylizer:
         self._style = style.rounded()
         self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
 
+    def _find_material(self, exemplars: Faces, real: Faces) -> None:
+        """Makes the style one of a material, if it is."""
+        style, layout = self._fitted()
+        share = share_of_one(exemplars.pictures, real.pictures)
+        if not share:
+            return
+        skins = [
+            measured(picture, points, layout).skin for picture, points in zip(real.pictures, real.points, strict=True)
+        ]
+        contrast = exemplars.hair_contrast(list(style.layers.skin_tones)) / max(real.hair_contrast(skins), 1.0)
+        hair = float(np.clip(contrast, 0, 1))
+        self._use(replace(style, material=replace(NO_MATERIAL, share=share, hair=hair)))
+        drawn = [self._one(picture) for picture in real.pictures[:DRAWN]]
+        self._use(replace(style, material=material_of(exemplars.pictures, drawn, share, hair)))
+
     def _fitted(self) -> tuple[LinearStyle, Layout]:
         if self._style is None or self._layout is None:
             raise ConfigError("The linear stylizer has learnt no style yet; call fit or load first.")
@@ -162,8 +123,8 @@ class LinearStylizer:
         landmarks = landmarks_in(photo)
         if landmarks is None:
             return globally(photo, style.palette, self.config)
-        sitter = _measure(photo, landmarks, layout)
-        traits = (_traits(sitter, landmarks) - style.traits[0]) / style.traits[1]
+        sitter = measured(photo, landmarks, layout)
+        traits = (traits_of(sitter, landmarks) - style.traits[0]) / style.traits[1]
         material, config = style.material, self.config
         face, tone = draw(sitter, traits, style.layers, layout, config, material)
         if style.natural.share:
@@ -189,44 +150,3 @@ class LinearStylizer:
         own = own + min(self.config.structure, 1.0) * (self.config.exaggeration * calm - own)
         drawn = style.shift + KINDRED * kindred_shape(style.layers, traits)
         return pose.place(style.average + own + self.config.structure * drawn)
-
-
-def _layers(
-    parts: Sequence[Exemplar],
-    pictures: Sequence[np.ndarray],
-    points: Sequence[np.ndarray],
-    shapes: np.ndarray,
-    layout: Layout,
-    sitters: Sequence[Sitter],
-) -> StyleLayers:
-    """What the exemplars say together; ``sitters`` are realistic faces."""
-    raw = np.stack([_traits(_measure(p, q, layout), q) for p, q in zip(pictures, points, strict=True)])
-    places = np.stack([part.places for part in parts])
-    trust = trust_in(places)
-    patches = np.stack([part.patches for part in parts])
-    for feature in range(patches.shape[1]):
-        patches[:, feature], trust[:, feature] = register(patches[:, feature], trust[:, feature])
-    return StyleLayers(
-        skin_tones=np.stack([part.skin_tone for part in parts]),
-        skins=np.stack([part.skin for part in parts]),
-        patches=patches,
-        places=places,
-        shapes=shapes,
-        traits=(raw - raw.mean(0)) / (raw.std(0) + SPREAD_FLOOR),
-        trust=trust,
-        brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
-    )
-
-
-def _measure(picture: np.ndarray, landmarks: np.ndarray, layout: Layout) -> Sitter:
-    return measure(layout.half.unwrap(picture, landmarks), landmarks, layout.half)
-
-
-def _hair_contrast(pictures: Sequence[np.ndarray], points: Sequence[np.ndarray], skins: Sequence[np.ndarray]) -> float:
-    """Mean difference in lightness between hair and skin, either way."""
-    return float(np.mean([abs(hair_over_skin(*one)) for one in zip(pictures, points, skins, strict=True)]))
-
-
-def _traits(sitter: Sitter, landmarks: np.ndarray) -> np.ndarray:
-    """(3,) see ``StyleLayers.traits``, not yet in standard deviations."""
-    return np.array([*shape_traits(freed(landmarks)), sitter.brow_strength])

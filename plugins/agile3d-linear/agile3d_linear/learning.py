@@ -1,0 +1,142 @@
+"""Exemplars and realistic faces -> a linear style, but for its material: that is seen on what the style draws.
+
+In: pictures and their landmarks. Out: ``LinearStyle``. Whatever tells a style from reality is measured on both alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agile3d_cli.stylizer import FaceBatch, Progress
+from agile3d_linear.blend import StyleLayers, trust_in
+from agile3d_linear.detected import (
+    MEASURED,
+    as_detected,
+    as_picture,
+    landmarks_in,
+    outlined,
+    usual_edge,
+    usual_place,
+)
+from agile3d_linear.features import Exemplar, take_apart
+from agile3d_linear.layout import Layout
+from agile3d_linear.material import hair_over_skin
+from agile3d_linear.model import LinearStyle
+from agile3d_linear.natural import Natural, natural_of, relative
+from agile3d_linear.picture import resize
+from agile3d_linear.register import register
+from agile3d_linear.shape import freed, robust_mean, symmetric
+from agile3d_linear.sitter import Sitter, measured, traits_of
+from agile3d_linear.tone import to_lab
+
+SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
+"""Least standard deviation of a trait, so that a set of equal faces divides by something."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Pictures and where their faces are."""
+
+    pictures: Sequence[np.ndarray]
+    """(S, S, 3) in [0, 1] each."""
+    points: np.ndarray
+    """(N, 468, 3) landmarks, fractions of the picture."""
+    found: np.ndarray
+    """(N,) bool: whether a face was found; elsewhere it is where aligned pictures have it."""
+
+    def some(self, count: int) -> Faces:
+        """The first ones."""
+        return Faces(self.pictures[:count], self.points[:count], self.found[:count])
+
+    def hair_contrast(self, skins: Sequence[np.ndarray]) -> float:
+        """Mean difference in lightness between hair and skin (3,) Lab, either way."""
+        rows = zip(self.pictures, self.points, skins, strict=True)
+        return float(np.mean([abs(hair_over_skin(*row)) for row in rows]))
+
+
+def realistic_faces(batch: FaceBatch) -> Faces:
+    """Sampled faces, their landmarks as the detector sees them."""
+    points = as_detected(batch)
+    return Faces([as_picture(image) for image in batch.images], points, np.ones(len(points), bool))
+
+
+def faces_of(exemplars: Sequence[np.ndarray], batch: FaceBatch, real: Faces) -> Faces:
+    """Exemplars (S, S, 3) whose outlines are taken as those of the sampled faces are."""
+    found = [landmarks_in(picture) for picture in exemplars]
+    rim = usual_edge(batch, real.points)
+    points = [
+        usual_place() if one is None else outlined(picture, one, rim)
+        for picture, one in zip(exemplars, found, strict=True)
+    ]
+    return Faces(exemplars, np.stack(points), np.array([one is not None for one in found]))
+
+
+def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> LinearStyle:
+    """The style without its material; ``size`` is that of the layout."""
+    average = symmetric(robust_mean(np.stack([freed(points) for points in real.points])))
+    shapes = np.stack([symmetric(freed(points)) for points in exemplars.points])
+    # What the detector takes for the depth of a drawing is its habit.
+    shift = (robust_mean(shapes) - average) * [1, 1, 0]
+    layout = Layout(average + shift, size)
+    parts = []
+    for index, (picture, points) in enumerate(zip(exemplars.pictures, exemplars.points, strict=True)):
+        progress("taking the exemplars apart", 0.3 + 0.5 * index / len(exemplars.pictures))
+        parts.append(take_apart(layout.unwrap(picture, points), layout))
+    progress("comparing with realistic faces", 0.85)
+    some = real.some(MEASURED)
+    sitters = _sitters(some, layout)
+    usual = _traits(sitters, some)
+    pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in exemplars.pictures])
+    return LinearStyle(
+        average=average,
+        shift=shift,
+        layers=_layers(parts, exemplars, shapes - average - shift, layout, sitters),
+        traits=np.stack([usual.mean(0), usual.std(0) + SPREAD_FLOOR]),
+        palette=np.stack([pixels.mean(0), pixels.std(0)]),
+        natural=_natural(parts, exemplars, sitters, some, layout.half),
+    )
+
+
+def _layers(
+    parts: Sequence[Exemplar], exemplars: Faces, shapes: np.ndarray, layout: Layout, sitters: Sequence[Sitter]
+) -> StyleLayers:
+    """What the exemplars say together; ``sitters`` are realistic faces."""
+    traits = _traits(_sitters(exemplars, layout), exemplars)
+    places = np.stack([part.places for part in parts])
+    trust = trust_in(places)
+    patches = np.stack([part.patches for part in parts])
+    for feature in range(patches.shape[1]):
+        patches[:, feature], trust[:, feature] = register(patches[:, feature], trust[:, feature])
+    return StyleLayers(
+        skin_tones=np.stack([part.skin_tone for part in parts]),
+        skins=np.stack([part.skin for part in parts]),
+        patches=patches,
+        places=places,
+        shapes=shapes,
+        traits=(traits - traits.mean(0)) / (traits.std(0) + SPREAD_FLOOR),
+        trust=trust,
+        brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
+    )
+
+
+def _natural(
+    parts: Sequence[Exemplar], exemplars: Faces, sitters: Sequence[Sitter], real: Faces, layout: Layout
+) -> Natural:
+    """How natural the features of exemplars are whose face was found."""
+    known = np.flatnonzero(exemplars.found).tolist()
+    theirs = [relative(layout.unwrap(exemplars.pictures[k], exemplars.points[k]), parts[k].skin_tone) for k in known]
+    rows = zip(real.pictures, real.points, sitters, strict=True)
+    usual = [relative(layout.unwrap(picture, points), sitter.skin) for picture, points, sitter in rows]
+    return natural_of(theirs, usual, layout)
+
+
+def _sitters(faces: Faces, layout: Layout) -> list[Sitter]:
+    return [measured(picture, points, layout) for picture, points in zip(faces.pictures, faces.points, strict=True)]
+
+
+def _traits(sitters: Sequence[Sitter], faces: Faces) -> np.ndarray:
+    """(N, 3)."""
+    return np.stack([traits_of(sitter, points) for sitter, points in zip(sitters, faces.points, strict=True)])
