@@ -1,0 +1,39 @@
+"""The arithmetic of the few-shot benchmark: errors over people and seeds, and who is found first."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def fewshot() -> ModuleType:
+    """The module ``benchmarks.fewshot``, which is not installed."""
+    pytest.importorskip("embreex", reason="embreex is not installed (extra: train)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        return importlib.import_module("benchmarks.fewshot")
+
+
+def test_errors_hold_people_and_seeds(fewshot: ModuleType) -> None:
+    values = [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]
+    told = fewshot._summary({"paired": values, "seconds": [[7.0]]})
+    people, seeds = np.std([1.5, 3.5, 5.5], ddof=1) / 3**0.5, np.std([3.0, 4.0], ddof=1) / 2**0.5
+    assert told["paired"]["mean"] == 3.5
+    assert told["paired"]["standard_error"] == pytest.approx(np.hypot(people, seeds), abs=1e-5)
+    assert told["seconds"] == {"mean": 7.0, "standard_error": None}
+
+
+def test_the_nearest_is_found_and_nobody_is_nobodys(fewshot: ModuleType) -> None:
+    true = torch.eye(4, 128)
+    drawn = true[[0, 1, 3, 2]] + 0.1
+    assert fewshot._found_first(drawn, true) == [1.0, 1.0, 0.0, 0.0]
+    true[1] = fewshot.NOBODY
+    assert fewshot._found_first(drawn, true)[1] == 0.0
