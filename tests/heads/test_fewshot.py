@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def fewshot() -> ModuleType:
-    """The module ``benchmarks.fewshot``, which is not installed."""
-    pytest.importorskip("embreex", reason="embreex is not installed (extra: train)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT)
-        return importlib.import_module("benchmarks.fewshot")
 
 
 def test_errors_hold_people_and_seeds(fewshot: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,15 +12,6 @@ from agile3d_cli import camera
 
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "../shared/assets/makehuman-head-kit"
-
-
-@pytest.fixture(scope="module")
-def truths() -> ModuleType:
-    """The module ``benchmarks.truths``, which is not installed."""
-    pytest.importorskip("embreex", reason="embreex is not installed (extra: train)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT)
-        return importlib.import_module("benchmarks.truths")
 
 
 def places(truths: ModuleType) -> object:

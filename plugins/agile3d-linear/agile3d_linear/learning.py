@@ -1,4 +1,4 @@
-"""Exemplars and realistic faces -> a linear style, but for its material: that is seen on what the style draws.
+"""Exemplars and realistic faces -> a linear style, but for its material's curve: that is seen on what the style draws.
 
 In: pictures and their landmarks. Out: ``LinearStyle``. Whatever tells a style from reality is measured on both alike.
 """
@@ -6,7 +6,7 @@ In: pictures and their landmarks. Out: ``LinearStyle``. Whatever tells a style f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from agile3d_linear.detected import (
 )
 from agile3d_linear.features import Exemplar, take_apart
 from agile3d_linear.layout import Layout
-from agile3d_linear.material import hair_over_skin
+from agile3d_linear.material import NO_MATERIAL, Material, hair_over_skin, share_of_one
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.natural import Natural, natural_of, relative
 from agile3d_linear.picture import resize
@@ -75,7 +75,7 @@ def faces_of(exemplars: Sequence[np.ndarray], batch: FaceBatch, real: Faces) -> 
 
 
 def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> LinearStyle:
-    """The style without its material; ``size`` is that of the layout."""
+    """The style without its material's curve; ``size`` is that of the layout."""
     average = symmetric(robust_mean(np.stack([freed(points) for points in real.points])))
     shapes = np.stack([symmetric(freed(points)) for points in exemplars.points])
     # What the detector takes for the depth of a drawing is its habit.
@@ -90,12 +90,14 @@ def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> Linea
     sitters = _sitters(some, layout)
     usual = _traits(sitters, some)
     pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in exemplars.pictures])
+    layers = _layers(parts, exemplars, shapes - average - shift, layout, sitters)
     return LinearStyle(
         average=average,
         shift=shift,
-        layers=_layers(parts, exemplars, shapes - average - shift, layout, sitters),
+        layers=layers,
         traits=np.stack([usual.mean(0), usual.std(0) + SPREAD_FLOOR]),
         palette=np.stack([pixels.mean(0), pixels.std(0)]),
+        material=_material(exemplars, layers, some, sitters),
         natural=_natural(parts, exemplars, sitters, some, layout.half),
     )
 
@@ -120,6 +122,16 @@ def _layers(
         trust=trust,
         brightest=float(np.percentile([sitter.skin[0] for sitter in sitters], 75)),
     )
+
+
+def _material(exemplars: Faces, layers: StyleLayers, real: Faces, sitters: Sequence[Sitter]) -> Material:
+    """How far the style is of one material, and how far its hair stands out from the skin; the curve is to be found."""
+    share = share_of_one(exemplars.pictures, real.pictures)
+    if not share:
+        return NO_MATERIAL
+    usual = real.hair_contrast([sitter.skin for sitter in sitters])
+    contrast = exemplars.hair_contrast(list(layers.skin_tones)) / max(usual, 1.0)
+    return replace(NO_MATERIAL, share=share, hair=float(np.clip(contrast, 0, 1)))
 
 
 def _natural(

@@ -40,6 +40,16 @@ PUREST = 1.6
 
 
 @dataclass(frozen=True)
+class Relative:
+    """A face's colours (T, T) against its skin."""
+
+    steps: np.ndarray
+    """(T, T) log lightness over the skin's."""
+    chroma: np.ndarray
+    """(T, T, 2) Lab chroma beyond what the skin has at that lightness."""
+
+
+@dataclass(frozen=True)
 class Natural:
     """What becomes of a sitter's own face."""
 
@@ -67,16 +77,6 @@ class Natural:
 
 NOT_NATURAL = Natural(0.0, np.stack([STEPS, STEPS]), 1.0)
 """Draws nothing of the sitter's own face."""
-
-
-@dataclass(frozen=True)
-class Relative:
-    """A face's colours (T, T) against its skin."""
-
-    steps: np.ndarray
-    """(T, T) log lightness over the skin's."""
-    chroma: np.ndarray
-    """(T, T, 2) Lab chroma beyond what the skin has at that lightness."""
 
 
 def relative(face: np.ndarray, tone: np.ndarray) -> Relative:

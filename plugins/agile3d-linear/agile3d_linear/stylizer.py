@@ -19,11 +19,11 @@ from agile3d_cli.errors import ConfigError
 from agile3d_cli.stylizer import FaceSampler, Progress
 from agile3d_linear.blend import draw, kindred_shape
 from agile3d_linear.config import LinearConfig
-from agile3d_linear.detected import MEASURED, as_picture, landmarks_in
+from agile3d_linear.detected import as_picture, landmarks_in
 from agile3d_linear.lay import lay_face
 from agile3d_linear.layout import Layout
 from agile3d_linear.learning import Faces, faces_of, learn, realistic_faces
-from agile3d_linear.material import NO_MATERIAL, material_of, share_of_one
+from agile3d_linear.material import material_of
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.natural import Relative, laid_over, relative
 from agile3d_linear.picture import resize
@@ -74,7 +74,7 @@ class LinearStylizer:
         drawn = faces_of(pictures, batch, real)
         self._use(learn(drawn, real, self.config.layout, progress))
         progress("looking at the style's material", 0.95)
-        self._find_material(drawn, real.some(MEASURED))
+        self._find_material(drawn, real)
         progress("done", 1.0)
 
     def stylize(self, images: Tensor) -> Tensor:
@@ -98,19 +98,13 @@ class LinearStylizer:
         self._layout = Layout(self._style.average + self._style.shift, self.config.layout)
 
     def _find_material(self, exemplars: Faces, real: Faces) -> None:
-        """Makes the style one of a material, if it is."""
-        style, layout = self._fitted()
-        share = share_of_one(exemplars.pictures, real.pictures)
-        if not share:
-            return
-        skins = [
-            measured(picture, points, layout).skin for picture, points in zip(real.pictures, real.points, strict=True)
-        ]
-        contrast = exemplars.hair_contrast(list(style.layers.skin_tones)) / max(real.hair_contrast(skins), 1.0)
-        hair = float(np.clip(contrast, 0, 1))
-        self._use(replace(style, material=replace(NO_MATERIAL, share=share, hair=hair)))
-        drawn = [self._one(picture) for picture in real.pictures[:DRAWN]]
-        self._use(replace(style, material=material_of(exemplars.pictures, drawn, share, hair)))
+        """Finds the curve of a style's material, if it has one, on faces drawn without it."""
+        style, _ = self._fitted()
+        known = style.material
+        if known.share:
+            drawn = [self._one(picture) for picture in real.pictures[:DRAWN]]
+            found = material_of(exemplars.pictures, drawn, known.share, known.hair)
+            self._use(replace(style, material=found))
 
     def _fitted(self) -> tuple[LinearStyle, Layout]:
         if self._style is None or self._layout is None:
