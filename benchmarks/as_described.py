@@ -151,7 +151,7 @@ def _marched(raw: Tensor, colour: Tensor, depths: Tensor) -> tuple[Tensor, Tenso
 def field_batch(generator: TriplaneGenerator, z: Tensor, label: Tensor, resolution: int) -> Tensor:
     """Raw density of the first million points of a grid: the backbone anew, as for each million."""
     total = min(BATCH, resolution**3)
-    flat = torch.arange(total)
+    flat = torch.arange(total, device=z.device)
     nodes = torch.stack([flat // resolution**2, flat // resolution % resolution, flat % resolution], -1)
     points = (nodes / (resolution - 1) - 0.5) * generator.config.box
     planes = planes_of(generator, generator.mapping(z, label))

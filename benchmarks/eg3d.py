@@ -1,10 +1,12 @@
 """How near an imported EG3D-type generator comes to recorded results of its reference, and what each stage costs.
 
     python -m benchmarks.eg3d --pickle FILE --case CASE.npz [--threads 1] [--rendered PX] [--precision bf16] [--native]
+                             [--device cuda]
 
 Imports FILE as ``agile3d models import`` does (in memory), replays the case and prints one JSON document: largest and
 root mean square error of everything that the case holds (``range`` is the largest recorded magnitude), and CPU seconds
-of each stage. ``docs/import.md`` lists the arrays of a case; those that are not there are named under ``absent``.
+of each stage, or on an accelerator, where single precision is kept throughout, seconds by the clock.
+``docs/import.md`` lists the arrays of a case; those that are not there are named under ``absent``.
 Noise is the constant one of the file. Exit code 0 whatever the errors are: they are for the reader to judge.
 """
 
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli import __version__
+from agile3d_cli.device import choose_device
 from agile3d_cli.errors import Agile3dError, MissingError, RefusedError
 from agile3d_cli.models.checkpoints import build
 from agile3d_cli.models.config import GeneratorConfig
@@ -47,16 +50,23 @@ STRIDED = "planes_stride8"
 class Replay:
     """What was measured."""
 
+    device: torch.device
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """CPU seconds of all threads."""
-        start = time.process_time()
+        """CPU seconds of all threads, or seconds until an accelerator is done."""
+        start = self._now()
         yield
-        self.seconds[name] = round(time.process_time() - start, 4)
+        self.seconds[name] = round(self._now() - start, 4)
+
+    def _now(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.accelerator.synchronize()
+        return time.perf_counter()
 
     def compare(self, name: str, found: Tensor, case: Mapping[str, Tensor]) -> None:
         """Notes the error of one array, if the case has it."""
@@ -68,7 +78,7 @@ class Replay:
             raise RefusedError(
                 f"The case's {name} has the shape {tuple(wanted.shape)}; {tuple(found.shape)} is expected."
             )
-        miss = (found.double().reshape(wanted.shape) - wanted).abs()
+        miss = (found.cpu().double().reshape(wanted.shape) - wanted).abs()
         self.errors[name] = {
             "max": float(miss.max()),
             "rms": float(miss.square().mean().sqrt()),
@@ -81,9 +91,10 @@ class Replay:
 def replay(
     generator: TriplaneGenerator, case: Mapping[str, Tensor], precision: str = "float32", native: bool = False
 ) -> Replay:
-    """Makes everything that a case holds anew, and compares."""
-    done, config = Replay(), generator.config
-    z, condition = case["z"].float(), case["c_cond"].float()
+    """Makes everything that a case holds anew, where the generator lies, and compares."""
+    device = generator.mapping.w_avg.device
+    done, config = Replay(device), generator.config
+    z, condition = case["z"].float().to(device), case["c_cond"].float().to(device)
     psi, cutoff = float(case.get("psi", torch.tensor(1.0))), int(case.get("cutoff", torch.tensor(0)))
     with done.stage("mapping"):
         ws = generator.mapping(z, condition, psi, cutoff)
@@ -99,7 +110,7 @@ def replay(
     else:
         done.compare("planes", flat, case)
     if "points" in case:
-        points = case["points"].float().reshape(1, -1, 3)
+        points = case["points"].float().to(device).reshape(1, -1, 3)
         with done.stage("points"):
             raw = generator.decoder.raw(plane_features(planes[:1], points * (2 / config.box), config.plane_axes))
         done.compare("sigma", raw[..., :1], case)
@@ -107,9 +118,9 @@ def replay(
         done.compare("point_rgb", (torch.sigmoid(raw[..., 1:]) * 1.002 - 0.001)[:, :coloured], case)
     else:
         done.absent.append("points")
-    views = case["c_views"].float().reshape(-1, 25)
+    views = case["c_views"].float().to(device).reshape(-1, 25)
     for k, label in enumerate(views):
-        coarse, fine = _draws(case, k, len(views), config)
+        coarse, fine = _draws(case, k, len(views), config, device)
         # One latent may have many views, or each view its own.
         own = slice(k, k + 1) if len(ws) == len(views) else slice(0, 1)
         if k == 0 or len(ws) == len(views):
@@ -127,7 +138,7 @@ def replay(
 
 
 def _draws(
-    case: Mapping[str, Tensor], view: int, views: int, config: GeneratorConfig
+    case: Mapping[str, Tensor], view: int, views: int, config: GeneratorConfig, device: torch.device
 ) -> tuple[Tensor | float, Tensor | None]:
     """The uniform draws of one view, (1, rays, samples) each; without them samples lie in the middle, evenly."""
     rays, found = config.superresolution.rendered**2, list[Tensor | None]()
@@ -137,11 +148,22 @@ def _draws(
             if draws.numel() == 0 or draws.numel() % (rays * samples):
                 shape = tuple(draws.shape)
                 raise RefusedError(f"The case's {name} has the shape {shape}; {rays} rays have {samples} samples each.")
-            draws = draws.float().reshape(-1, rays, samples)
+            draws = draws.float().to(device).reshape(-1, rays, samples)
             draws = draws[view : view + 1] if len(draws) == views else draws[:1]
         found.append(draws)
     coarse, fine = found
     return 0.5 if coarse is None else coarse, fine
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether CUDA's convolutions may round what they multiply to ten bits, as they do unless told otherwise."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def read_case(path: Path) -> dict[str, Tensor]:
@@ -165,15 +187,21 @@ def read_case(path: Path) -> dict[str, Tensor]:
 
 
 def measure(
-    pickle: Path, case: Path, rendered: int | None = None, precision: str = "float32", native: bool = False
+    pickle: Path,
+    case: Path,
+    rendered: int | None = None,
+    precision: str = "float32",
+    native: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The document of a file and a case."""
-    given = read_case(case)
+    where, given = choose_device(device), read_case(case)
     start = time.process_time()
     imported = convert(pickle, ImportOptions(name="benchmark", rendered=rendered))
     generator, _ = build(imported.model, pickle)
     seconds = {"import": round(time.process_time() - start, 4)}
-    done = replay(generator, given, precision, native)
+    with tf32(False):
+        done = replay(generator.to(where), given, precision, native)
     worst: dict[str, float] = {}
     for name, error in done.errors.items():
         kind = re.sub(r"_\d+$", "", name)
@@ -188,7 +216,8 @@ def measure(
         "max": worst,
         "errors": done.errors,
         "absent": done.absent,
-        "cpu_seconds": seconds | done.seconds,
+        "device": where.type,
+        "cpu_seconds" if where.type == "cpu" else "seconds": seconds | done.seconds,
         "precision": precision,
         "native": native,
         "threads": torch.get_num_threads(),
@@ -205,10 +234,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="float32", help="of the convolutions")
     parser.add_argument("--native", action="store_true", help="use what `agile3d models native` has built")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     try:
-        document = measure(args.pickle, args.case, args.rendered, args.precision, args.native)
+        document = measure(args.pickle, args.case, args.rendered, args.precision, args.native, args.device)
     except Agile3dError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -261,12 +261,13 @@ def main(arguments: list[str] | None = None) -> None:
     document |= measure(config, args.rounds, args.resolution, args.precision)
     if sys.platform == "linux":
         document["peak_bytes_of_a_view"] = peaks(words)
-    print(json.dumps(_rounded(document), indent=2))
+    print(json.dumps(rounded(document), indent=2))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A document with four digits of each number."""
     if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -64,6 +64,7 @@ def imported_surface(
     start = first // stride * stride
     nodes = resolution - 2 * start + 1
     density = grid_density(subject.field, axis[start : start + nodes])
+    device = density.output.device
     empty = first - start
 
     def ask(step: int, wanted: np.ndarray, into: np.ndarray) -> None:
@@ -71,7 +72,7 @@ def imported_surface(
         where = np.stack(np.unravel_index(wanted, (side, side, side))) * step
         inside = ((where >= empty) & (where < nodes - empty)).all(0)
         into[wanted] = EMPTY
-        into[wanted[inside]] = density.raw(torch.from_numpy(where[:, inside])).numpy()
+        into[wanted[inside]] = density.raw(torch.from_numpy(where[:, inside]).to(device)).cpu().numpy()
 
     values, evaluated = band_values(ask, nodes, stride, level, dense)
     corner, cropped = _around(values, level)

@@ -19,6 +19,8 @@ GAIN = math.sqrt(2.0)
 LARGE = 80.0
 """exp of it is still a float32."""
 BLUR = (1.0, 3.0, 3.0, 1.0)
+MANY = 1 << 20
+"""Points that an accelerator takes at a time: all samples of a picture of 128 x 128 rays, some hundred MB."""
 
 
 def activate(x: Tensor) -> Tensor:
@@ -32,6 +34,12 @@ def softplus(x: Tensor) -> Tensor:
         return F.softplus(x)
     soft = x.clamp(max=LARGE).exp_().add_(1).log_()
     return torch.maximum(soft, x, out=x)
+
+
+def at_once(like: Tensor, on_cpu: int) -> int:
+    """How many points to take at a time where ``like`` lies: what a CPU's cache holds, or ``MANY``, as each step that
+    is started on an accelerator has its price, however small it is."""
+    return on_cpu if like.device.type == "cpu" else MANY
 
 
 def blur_kernel(gain: float, like: Tensor) -> Tensor:

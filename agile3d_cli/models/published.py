@@ -5,7 +5,7 @@ with ``volume.py``; the published renderer differs from it in where samples lie 
 only where equal output is wanted.
 
 ``published_plain.py`` is the plain twin. Here everything that depends on the subject alone is made once
-(``published_subject``), and rays are taken in parts that stay in a CPU's cache. No gradients.
+(``published_subject``), and a CPU takes rays in parts that stay in its cache. No gradients.
 Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement. Written from the paper and checked against recorded
 tensors.
 """
@@ -60,10 +60,10 @@ def published_subject(
         planes: (1, 3, C, S, S) of ``ws``, where they are known already.
         precision: of the convolutions, a key of ``PRECISIONS``. bf16 halves their time and moves pixels by some grey
             levels; rays are always float32.
-        native: use compiled code for what it fits, if it was built.
+        native: on a CPU, use compiled code for what it fits, if it was built.
     """
     dtype, config = PRECISIONS[precision], generator.config
-    quick = compiled() if native else None
+    quick = compiled() if native and ws.device.type == "cpu" else None
     after = quick.smooth if quick else smooth
     if planes is None:
         planes = folded_planes(generator.backbone, ws, dtype, after)

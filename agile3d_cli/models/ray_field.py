@@ -1,4 +1,4 @@
-"""Rays of one subject of an imported generator -> their colours and depths, in parts that stay in a CPU's cache.
+"""Rays of one subject of an imported generator -> their colours and depths, on a CPU in parts that stay in its cache.
 
 ``published_plain.py`` is the plain twin, and ``native.py`` may do the same in compiled code.
 Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agile3d_cli.models.layers import softplus
+from agile3d_cli.models.layers import at_once, softplus
 from agile3d_cli.models.merged import MergedPlanes, merged_planes
 from agile3d_cli.models.published_rays import fine_depths, march
 from agile3d_cli.models.triplane import Decoder
 from agile3d_cli.models.volume import sample_shares
 
 POINTS = 12288
-"""Samples that are taken at a time: what is known of them stays in a CPU's cache."""
+"""Samples that a CPU takes at a time: what is known of them stays in its cache."""
 DECODED = 2048
 """And of them, those whose hidden layer is made at a time."""
 
@@ -42,8 +42,9 @@ class FoldedDecoder:
         """Features (P, C) -> raw density (P,) and the sigmoid of the colours (P, F)."""
         densities, colours = self.output[:, 0].contiguous(), self.output[:, 1:].contiguous()
         raw, shown = features.new_empty(len(features)), features.new_empty(len(features), colours.shape[1])
-        for start in range(0, len(features), DECODED):
-            part = slice(start, start + DECODED)
+        together = at_once(features, DECODED)
+        for start in range(0, len(features), together):
+            part = slice(start, start + together)
             # Adding a bias afterwards is quicker than ``addmm``, which writes it everywhere first.
             hidden = softplus((features[part] @ self.hidden).add_(self.hidden_bias))
             torch.mv(hidden, densities, out=raw[part])
@@ -100,7 +101,7 @@ def march_rays(
     field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
 ) -> Marched:
     """Marches rays (R, 3) with coarse depths (R, S) and fine ones by ``draws`` (R or 1, fine), or evenly spread."""
-    together = max(1, POINTS // max(first.shape[1], fine))
+    together = max(1, at_once(first, POINTS) // max(first.shape[1], fine))
     parts = []
     for start in range(0, len(first), together):
         part = slice(start, start + together)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agile3d_cli.models.config import GeneratorConfig
-from agile3d_cli.models.layers import Linear, softplus
+from agile3d_cli.models.layers import Linear, at_once, softplus
 from agile3d_cli.models.texels import AXES, gathered, summed, table_of, texels_of
 
 DARKEST = 0.01
@@ -21,7 +21,7 @@ THINNEST = -40.0
 TABLE_POINTS = 4096
 """From so many points on, a look-up is worth a table of texels."""
 PART = 1 << 12
-"""Points that are decoded at a time where no gradient is wanted, so that they stay in a CPU's cache."""
+"""Points that a CPU decodes at a time where no gradient is wanted, so that they stay in its cache."""
 
 
 def plane_features(planes: Tensor, normalised: Tensor, axes: str) -> Tensor:
@@ -137,7 +137,7 @@ class Decoder(nn.Module):
         """Before the squashing functions: density, F colours, the parts' logits, (..., 1 + F + parts)."""
         if features.requires_grad or features.dim() < 2:
             return self._raw(features)
-        return torch.cat([self._raw(part) for part in features.split(PART, -2)], -2)
+        return torch.cat([self._raw(part) for part in features.split(at_once(features, PART), -2)], -2)
 
     def _raw(self, features: Tensor) -> Tensor:
         x = softplus(self.hidden(features))

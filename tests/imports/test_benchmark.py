@@ -79,6 +79,7 @@ def test_a_case_of_the_same_network_has_no_error(tiny: Any, tmp_path: Path, cana
     np.savez(tmp_path / "case.npz", **case)
     code, document = measured(tiny.pickle(tmp_path / "n.pkl"), tmp_path / "case.npz")
     assert code == 0 and document["absent"] == [] and not canary.exists()
+    assert document["device"] == "cpu"
     compared = set(case) - {"z", "c_cond", "c_views", "psi", "cutoff", "points", "u_coarse", "u_fine"}
     assert set(document["errors"]) == compared
     assert set(document["max"]) == {
@@ -138,7 +139,9 @@ def test_draws_and_labels_count(tiny: Any, tmp_path: Path, measured: Measured) -
     assert measured(tmp_path / "n.pkl", tmp_path / "case.npz")[1]["max"]["image"] < 1e-5
 
 
-def test_what_is_missing_or_broken_is_said(tiny: Any, tmp_path: Path, measured: Measured) -> None:
+def test_what_is_missing_or_broken_is_said(
+    tiny: Any, tmp_path: Path, benchmark: ModuleType, measured: Measured
+) -> None:
     case = case_of(tiny)
     file = tiny.pickle(tmp_path / "n.pkl")
     np.savez(tmp_path / "case.npz", **{name: case[name] for name in ("z", "c_cond", "c_views", "ws_psi1", "image_0")})
@@ -156,6 +159,7 @@ def test_what_is_missing_or_broken_is_said(tiny: Any, tmp_path: Path, measured: 
     (tmp_path / "case.npz").write_bytes(b"x")
     assert measured(file, tmp_path / "case.npz")[0] == 5
     assert measured(file, tmp_path / "none.npz")[0] == 4
+    assert benchmark.main(["--pickle", str(file), "--case", str(tmp_path / "case.npz"), "--device", "abacus"]) == 6
     np.savez(tmp_path / "case.npz", **case)
     file.write_bytes(b"\x80\x02cos\nsystem\n.")
     assert measured(file, tmp_path / "case.npz")[0] == 5
