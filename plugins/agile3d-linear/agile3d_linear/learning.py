@@ -25,11 +25,12 @@ from agile3d_linear.features import Exemplar, take_apart
 from agile3d_linear.layout import Layout
 from agile3d_linear.material import NO_MATERIAL, Material, hair_over_skin, share_of_one
 from agile3d_linear.model import LinearStyle
-from agile3d_linear.natural import Natural, natural_of, relative
+from agile3d_linear.natural import NOT_NATURAL, Natural, Relative, natural_of, natural_share, relative
 from agile3d_linear.picture import resize
+from agile3d_linear.proportions import proportions
 from agile3d_linear.register import register
-from agile3d_linear.shape import freed, robust_mean, symmetric
-from agile3d_linear.sitter import Sitter, measured, traits_of
+from agile3d_linear.shape import find_pose, freed, robust_mean, symmetric
+from agile3d_linear.sitter import Sitter, measure, measured, traits_of
 from agile3d_linear.tone import to_lab
 
 SPREAD_FLOOR = np.array([0.01, 0.01, 1.0])
@@ -50,6 +51,11 @@ class Faces:
     def some(self, count: int) -> Faces:
         """The first ones."""
         return Faces(self.pictures[:count], self.points[:count], self.found[:count])
+
+    def known(self) -> Faces:
+        """Those whose face was found."""
+        some = np.flatnonzero(self.found)
+        return Faces([self.pictures[index] for index in some], self.points[some], self.found[some])
 
     def hair_contrast(self, skins: Sequence[np.ndarray]) -> float:
         """Mean difference in lightness between hair and skin (3,) Lab, either way."""
@@ -77,16 +83,17 @@ def faces_of(exemplars: Sequence[np.ndarray], batch: FaceBatch, real: Faces) -> 
 def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> LinearStyle:
     """The style without its material's curve; ``size`` is that of the layout."""
     average = symmetric(robust_mean(np.stack([freed(points) for points in real.points])))
-    shapes = np.stack([symmetric(freed(points)) for points in exemplars.points])
-    # What the detector takes for the depth of a drawing is its habit.
-    shift = (robust_mean(shapes) - average) * [1, 1, 0]
+    some = real.some(MEASURED)
+    progress("comparing with realistic faces", 0.3)
+    share, exemplars = _as_drawn(exemplars, some, average, size)
+    shapes = _shapes(exemplars)
+    shift = _shift(shapes, average)
     layout = Layout(average + shift, size)
     parts = []
     for index, (picture, points) in enumerate(zip(exemplars.pictures, exemplars.points, strict=True)):
-        progress("taking the exemplars apart", 0.3 + 0.5 * index / len(exemplars.pictures))
+        progress("taking the exemplars apart", 0.4 + 0.4 * index / len(exemplars.pictures))
         parts.append(take_apart(layout.unwrap(picture, points), layout))
-    progress("comparing with realistic faces", 0.85)
-    some = real.some(MEASURED)
+    progress("measuring realistic faces", 0.85)
     sitters = _sitters(some, layout)
     usual = _traits(sitters, some)
     pixels = np.concatenate([to_lab(resize(picture, 32)).reshape(-1, 3) for picture in exemplars.pictures])
@@ -98,8 +105,32 @@ def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> Linea
         traits=np.stack([usual.mean(0), usual.std(0) + SPREAD_FLOOR]),
         palette=np.stack([pixels.mean(0), pixels.std(0)]),
         material=_material(exemplars, layers, some, sitters),
-        natural=_natural(parts, exemplars, sitters, some, layout.half),
+        natural=_natural(share, exemplars, some, layout.half),
     )
+
+
+def _as_drawn(exemplars: Faces, real: Faces, average: np.ndarray, size: int) -> tuple[float, Faces]:
+    """How natural the exemplars' features are, and the exemplars with landmarks where those features truly are."""
+    layout = Layout(average + _shift(_shapes(exemplars), average), size).half
+    theirs, usual = _relatives(exemplars.known(), layout), _relatives(real, layout)
+    share = natural_share(theirs, usual, layout)
+    if not share:
+        return share, exemplars
+    moved = share * proportions(theirs, usual, layout)
+    poses = [find_pose(points) for points in exemplars.points]
+    points = [pose.place(pose.lift(one) + moved) for pose, one in zip(poses, exemplars.points, strict=True)]
+    return share, replace(exemplars, points=np.stack(points))
+
+
+def _shapes(exemplars: Faces) -> np.ndarray:
+    """(E, 468, 3) in the standard frame, each mirror-symmetric."""
+    return np.stack([symmetric(freed(points)) for points in exemplars.points])
+
+
+def _shift(shapes: np.ndarray, average: np.ndarray) -> np.ndarray:
+    """(468, 3) what moves the average face to the exemplars' shapes (E, 468, 3)."""
+    # What the detector takes for the depth of a drawing is its habit.
+    return (robust_mean(shapes) - average) * [1, 1, 0]
 
 
 def _layers(
@@ -134,15 +165,16 @@ def _material(exemplars: Faces, layers: StyleLayers, real: Faces, sitters: Seque
     return replace(NO_MATERIAL, share=share, hair=float(np.clip(contrast, 0, 1)))
 
 
-def _natural(
-    parts: Sequence[Exemplar], exemplars: Faces, sitters: Sequence[Sitter], real: Faces, layout: Layout
-) -> Natural:
-    """How natural the features of exemplars are whose face was found."""
-    known = np.flatnonzero(exemplars.found).tolist()
-    theirs = [relative(layout.unwrap(exemplars.pictures[k], exemplars.points[k]), parts[k].skin_tone) for k in known]
-    rows = zip(real.pictures, real.points, sitters, strict=True)
-    usual = [relative(layout.unwrap(picture, points), sitter.skin) for picture, points, sitter in rows]
-    return natural_of(theirs, usual, layout)
+def _natural(share: float, exemplars: Faces, real: Faces, layout: Layout) -> Natural:
+    if not share:
+        return NOT_NATURAL
+    return natural_of(share, _relatives(exemplars.known(), layout), _relatives(real, layout), layout)
+
+
+def _relatives(faces: Faces, layout: Layout) -> list[Relative]:
+    """Faces laid out, their colours against their skin's."""
+    rows = [(layout.unwrap(*row), row[1]) for row in zip(faces.pictures, faces.points, strict=True)]
+    return [relative(face, measure(face, points, layout).skin) for face, points in rows]
 
 
 def _sitters(faces: Faces, layout: Layout) -> list[Sitter]:

@@ -92,11 +92,13 @@ def _lab(colours: Relative, tone: np.ndarray) -> np.ndarray:
     return np.concatenate([light * (tone[0] + HAZE) - HAZE, light * tone[1:] + colours.chroma], -1)
 
 
-def natural_of(exemplars: Sequence[Relative], faces: Sequence[Relative], layout: Layout) -> Natural:
-    """How natural a style is, and its tones, from its exemplars and from realistic faces, laid out."""
-    share = float(ramp(np.asarray(_alikeness(exemplars, faces, layout)), OWN, ALIKE)) if exemplars else 0.0
-    if not share:
-        return NOT_NATURAL
+def natural_share(exemplars: Sequence[Relative], faces: Sequence[Relative], layout: Layout) -> float:
+    """How natural a style's features are, 0 to 1, from its exemplars and from realistic faces, laid out."""
+    return float(ramp(np.asarray(_alikeness(exemplars, faces, layout)), OWN, ALIKE)) if exemplars else 0.0
+
+
+def natural_of(share: float, exemplars: Sequence[Relative], faces: Sequence[Relative], layout: Layout) -> Natural:
+    """The tones of a style that is natural to this share; exemplars and realistic faces are laid out."""
     inside = layout.inwards > WITHIN
     # Lips are dark in a photo and need not be so in a drawing.
     curves = [_curve(exemplars, faces, zone) for zone in (_mouth(layout), inside & ~_mouth(layout))]

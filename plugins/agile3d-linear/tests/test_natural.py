@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from agile3d_linear.layout import Layout
-from agile3d_linear.natural import NOT_NATURAL, Relative, laid_over, natural_of, relative
+from agile3d_linear.natural import NOT_NATURAL, Relative, laid_over, natural_of, natural_share, relative
 from agile3d_linear.picture import blur
 from agile3d_linear.shape import reference
 from agile3d_linear.tone import to_lab, to_rgb
@@ -50,17 +50,16 @@ def test_what_is_relative_comes_back() -> None:
 def test_a_natural_style_is_told_from_features_of_its_own() -> None:
     usual = learnt(faces(12, 0), TONE)
     natural = [in_style(picture) for picture in faces(8, 1)]
-    assert natural_of(learnt(natural, STYLE_TONE), usual, LAYOUT).share == 1
+    assert natural_share(learnt(natural, STYLE_TONE), usual, LAYOUT) == 1
     # Discs for eyes and a light mouth: darker where faces are lighter.
     strange = [to_rgb(2 * TONE * [1, 0, 0] + to_lab(picture) * [-1, 1, 1]) for picture in faces(8, 1)]
-    assert natural_of(learnt(strange, TONE), usual, LAYOUT) is NOT_NATURAL
-    assert natural_of([], usual, LAYOUT) is NOT_NATURAL
+    assert natural_share(learnt(strange, TONE), usual, LAYOUT) == 0
+    assert natural_share([], usual, LAYOUT) == 0
 
 
 def test_the_own_face_takes_the_styles_tones() -> None:
-    natural = natural_of(
-        learnt([in_style(picture) for picture in faces(12, 1)], STYLE_TONE), learnt(faces(12, 0), TONE), LAYOUT
-    )
+    exemplars = learnt([in_style(picture) for picture in faces(12, 1)], STYLE_TONE)
+    natural = natural_of(1.0, exemplars, learnt(faces(12, 0), TONE), LAYOUT)
     assert natural.purity == pytest.approx(0.2, abs=0.03)
     sitter = faces(1, 7)[0]
     own = relative(sitter, TONE)
