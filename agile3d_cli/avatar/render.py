@@ -41,10 +41,14 @@ AROUND, BEFORE, BEYOND = 0.01, 0.005, 0.018
 it: between its nodes the guide is fuller than the generator."""
 SOLID, OPAQUE = 8.0, 60.0
 """Density from which a node of the guide is part of something, and from which nothing is seen behind a cell of them."""
-EDGE_GUIDE, EDGE_SAMPLES = 64, 24
-"""The same for rays that look again: depths in the guide and in the generator."""
-FULL = 0.98
-"""Alpha below which a ray that the guide saw is looked at again."""
+FULL, WIDE = 0.98, 0.06
+"""A ray is looked at again where its alpha is below the first, or where its depths lie over more than the second, world
+units: then they belong to several surfaces and are too few for each."""
+EDGE_GUIDE, EDGE_SAMPLES = 40, 24
+"""The same for rays that are looked at again: depths in the guide and in the generator. The latter are 0.004 to 0.008
+apart where a head begins: a lip or a lock is 0.015 thick, and if it were stepped over, teeth or skin would show."""
+VEIL = 5.0
+"""Density that the guide has for them at most, so that what is behind a near miss is asked for as well."""
 SEEN = 2e-3
 """Coarse alpha below which a ray counts as background."""
 FAINT = 5e-4
@@ -108,18 +112,14 @@ class GeneratorHead:
 
     def _rays(self, origin: Tensor, direction: Tensor, colour: Tensor, alpha: Tensor, depth: Tensor) -> None:
         """Fills ``colour`` (R, 3), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
-        seen, depths = self.trace(origin, direction)
-        if not len(seen):
-            return
+        near, start, end = self._reach(origin, direction)
+        seen, depths = self._depths(origin, direction, near, start, end)
+        close = depths[:, -1] - depths[:, 0] < WIDE
+        self._shade(seen[close], depths[close], origin, direction, colour, alpha, depth)
+        # At an edge the guide may hide what lies behind a near miss, or its depths may step over what is thin.
+        weak = alpha[near] < FULL
+        seen, depths = self._depths_again(origin, direction, near[weak], start[weak], end[weak])
         self._shade(seen, depths, origin, direction, colour, alpha, depth)
-        # At an outline the coarse guide may hide what lies behind a near miss: look again all along such rays.
-        weak = seen[alpha[seen] < FULL]
-        if len(weak):
-            coarse = spread_depths(self._generator.config.near, self._generator.config.far, EDGE_GUIDE, origin[weak])
-            density = self._guided(origin[weak], direction[weak], coarse)
-            there = (density[:, 1:].clamp(max=1) + density[:, :-1].clamp(max=1)) / 2
-            depths = importance_depths(coarse, _widen(there), EDGE_SAMPLES)
-            self._shade(weak, depths, origin, direction, colour, alpha, depth)
 
     def _shade(
         self,
@@ -132,6 +132,8 @@ class GeneratorHead:
         depth: Tensor,
     ) -> None:
         """Asks the field at ``depths`` (n, S) of the ``chosen`` rays (n,) and fills in their pixels."""
+        if not len(chosen):
+            return
         shape = depths.shape
         # Where the guide is empty there is nothing, or something that floats apart.
         there = self._guided(origin[chosen], direction[chosen], depths) > 0
@@ -158,7 +160,12 @@ class GeneratorHead:
     @torch.no_grad()
     def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Which of the rays (R, 3) meet the head, (n,), and the depths (n, FINE_SAMPLES) at which to ask the field."""
-        near, start, end = self._reach(origin, direction)
+        return self._depths(origin, direction, *self._reach(origin, direction))
+
+    def _depths(
+        self, origin: Tensor, direction: Tensor, near: Tensor, start: Tensor, end: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``trace`` for the rays ``near`` (m,) between ``start`` and ``end`` (m, 1)."""
         coarse = spread_depths(start, end, GUIDE_SAMPLES, origin[near])
         weights = interval_weights(self._guided(origin[near], direction[near], coarse), coarse)
         dense = weights.sum(-1) > SEEN
@@ -167,6 +174,15 @@ class GeneratorHead:
         weights = interval_weights(self._guided(origin[seen], direction[seen], probes), probes)
         fine = importance_depths(probes, weights, FINE_SAMPLES)
         return seen, fine + torch.linspace(-BEFORE, BEYOND, FINE_SAMPLES).to(fine)
+
+    def _depths_again(
+        self, origin: Tensor, direction: Tensor, near: Tensor, start: Tensor, end: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a second look, (n,) and (n, EDGE_SAMPLES): along all the guide holds, mostly in front."""
+        coarse = spread_depths(start, end, EDGE_GUIDE, origin[near])
+        weights = interval_weights(self._guided(origin[near], direction[near], coarse).clamp(max=VEIL), coarse)
+        dense = weights.sum(-1) > SEEN
+        return near[dense], importance_depths(coarse[dense], _widen(weights[dense]), EDGE_SAMPLES)
 
     def _reach(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the rays (R, 3) pass near the head, (n,), and the depths (n, 1) where that begins and where they are

@@ -54,7 +54,7 @@ class Faces:
 
     def known(self) -> Faces:
         """Those whose face was found."""
-        some = np.flatnonzero(self.found)
+        some = np.flatnonzero(self.found).tolist()
         return Faces([self.pictures[index] for index in some], self.points[some], self.found[some])
 
     def hair_contrast(self, skins: Sequence[np.ndarray]) -> float:
