@@ -1,6 +1,7 @@
 """Learning a 3D style from few pictures, against what the style truly looks like in 3D.
 
     python -m benchmarks.fewshot --kit HEAD_KIT [--quick] [--truth toon clay ink] [--seeds 3] [--method ...]
+                                 [--keep FOLDER] [--device cuda]
 
 Synthetic heads can be redrawn in a style by formula (``truths.py``), so for every person the true stylized head is
 known from every side. Twenty exemplars show random people from random sides; each method (``rivals.py``) learns the
@@ -30,22 +31,26 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.avatar.head import Rendering
 from agile3d_cli.avatar.measure import embedding
+from agile3d_cli.device import choose_device
 from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.masks import build_masks
+from agile3d_cli.heads.masks import Masks, build_masks
 from agile3d_cli.heads.subject import View
-from agile3d_cli.heads.template import build_template
+from agile3d_cli.heads.template import Template, build_template
 from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.perceptual import style_features
@@ -88,19 +93,30 @@ LABELS = torch.stack([camera.portrait_label(yaw) for yaw in (0.0, -SIDE, SIDE, N
 
 
 class Truth:
-    """Maker of one style's exemplars and people."""
+    """Maker of one style's exemplars and people; what is in ``keep`` already is not made again."""
 
-    def __init__(self, style: TruthStyle, kit: Path, base: BaseModel):
+    def __init__(self, style: TruthStyle, kit: Path, base: BaseModel, keep: Path):
         assert base.landmarks is not None, "the truth lies in mini's own space"
-        self.style, self._landmarks = style, base.landmarks.numpy()
-        self._template, self._kit = build_template(), Kit(kit)
-        self._masks = build_masks(self._template, self._kit)
+        self.style, self._landmarks = style, base.landmarks.cpu().numpy()
+        self._kit_folder, self._keep = kit, keep / style.name
+
+    @cached_property
+    def _parts(self) -> tuple[Template, Kit, Masks]:
+        template, kit = build_template(), Kit(self._kit_folder)
+        return template, kit, build_masks(template, kit)
 
     def _subject(self, z: np.ndarray) -> StyledSubject:
-        return StyledSubject(z, self._template, self._kit, self._masks, self._landmarks, self.style)
+        return StyledSubject(z, *self._parts, self._landmarks, self.style)
 
-    def exemplars(self, folder: Path, seed: int) -> None:
-        """Writes ``EXEMPLARS`` pictures of random people from random sides."""
+    def exemplars(self, seed: int) -> Path:
+        """Folder of ``EXEMPLARS`` pictures of random people from random sides."""
+        folder = self._keep / f"exemplars-{seed}"
+        if len(list(folder.glob("*.png"))) < EXEMPLARS:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._draw_exemplars(folder, seed)
+        return folder
+
+    def _draw_exemplars(self, folder: Path, seed: int) -> None:
         rng = np.random.default_rng([20, seed])
         for number in range(EXEMPLARS):
             subject = self._subject(TRUNCATION * latent(FIRST + 1000 * seed + number))
@@ -109,7 +125,14 @@ class Truth:
 
     def people(self, count: int) -> list[Person]:
         """The same people for every seed."""
-        return [self._person(FIRST + 900_000 + number) for number in range(count)]
+        return [self._kept_person(number) for number in range(count)]
+
+    def _kept_person(self, number: int) -> Person:
+        file = self._keep / f"person-{number:02d}.safetensors"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(vars(self._person(FIRST + 900_000 + number)), file)
+        return Person(**load_file(file))
 
     def _person(self, number: int) -> Person:
         z = TRUNCATION * latent(number)
@@ -140,7 +163,7 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
     features, shown, codes = [], [], []
     for person in people:
         head = model.head(person.z)
-        seen = head.render(LABELS, SIZE, BACKGROUND)
+        seen = _on_cpu(head.render(LABELS, SIZE, BACKGROUND))
         both = (seen.alpha > 0.9) & (person.alphas > 0.5)
         off = ((seen.image - person.images).abs().mean(1, keepdim=True) / 2)[:3]
         rows["paired"].append(float(off[both[:3]].mean()))
@@ -150,7 +173,7 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
         agreed = view_consistency(seen.image[[0, 3]], seen.alpha[[0, 3]], seen.depth[[0, 3]], LABELS[[0, 3]])
         assert agreed is not None, "these two views of a head share most of its face"
         rows["views"].append(agreed.color)
-        codes.append(_codes(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND).image))
+        codes.append(_codes(_on_cpu(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND)).image))
         features.append(style_features(seen.image[:1]))
         shown.append(torch.cat([seen.image[0], seen.image[2]], 2))
     drawn, true = torch.stack(codes), torch.stack([person.codes for person in people])
@@ -158,6 +181,10 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
     heads = [F.normalize(views.mean(1)) for views in (drawn, true)]
     rows["rank1_head"] = _found_first(*(F.normalize(head - head.mean(0)) for head in heads))
     return rows, torch.cat(features), torch.stack(shown)
+
+
+def _on_cpu(seen: Rendering) -> Rendering:
+    return replace(seen, **{name: value.cpu() for name, value in vars(seen).items() if isinstance(value, Tensor)})
 
 
 def _found_first(drawn: Tensor, true: Tensor) -> list[float]:
@@ -183,43 +210,46 @@ def _range(depth: Tensor) -> float:
 def run(truth: Truth, base: BaseModel, work: Work, seeds: int, chosen: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
     """Every method on one style: its scores, and rows of pictures for the sheet."""
     people = truth.people(work.people)
-    # Style is compared with other people's truth: half of the pictures on each side.
-    true_features = style_features(torch.cat([person.images[:1] for person in people]))
     rows: dict[str, dict[str, list[list[float]]]] = {}
     pictures: dict[str, Tensor] = {}
     for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "exemplars"
-            folder.mkdir()
-            truth.exemplars(folder, seed)
-            exemplars = read_exemplars(folder, base.framing)
-            faces = GeneratorFaces(base, work.size)
-            started = time.process_time()
-            stylizer, _, _ = fit_stylizer("linear", exemplars, faces, seed, silent)
-            fitting = time.process_time() - started
-            pupil = Pupil(base, exemplars, stylizer, work, seed, Path(place))
-            for name, make in methods(pupil, chosen).items():
-                if name == "plain" and seed:
-                    # It learns nothing from the exemplars.
-                    continue
-                started = time.process_time()
-                model = make()
-                seconds = time.process_time() - started + (0 if name in ("plain", "direct") else fitting)
-                found, features, shown = measure(model, people)
-                half = len(people) // 2
-                found["style_distance"] = [
-                    style_distance(features[:half], true_features[half:]).value,
-                    style_distance(features[half:], true_features[:half]).value,
-                ]
-                found["seconds"] = [seconds]
-                for score, values in found.items():
-                    rows.setdefault(name, {}).setdefault(score, []).append(values)
-                pictures.setdefault(name, shown)
-                sys.stderr.write(f"{truth.style.name} seed {seed} {name}: {_told(rows[name])}\n")
+        for name, found, shown in measured(truth, people, base, work, seed, chosen):
+            for score, values in found.items():
+                rows.setdefault(name, {}).setdefault(score, []).append(values)
+            pictures.setdefault(name, shown)
+            sys.stderr.write(f"{truth.style.name} seed {seed} {name}: {_told(rows[name])}\n")
     true = torch.stack([torch.cat([person.images[0], person.images[2]], 2) for person in people])
     columns = {"truth": true, **pictures}
     sheet = torch.cat([torch.cat(list(column[:6]), 1) for column in columns.values()], 2)
     return {name: _summary(found) for name, found in rows.items()}, sheet
+
+
+def measured(
+    truth: Truth, people: list[Person], base: BaseModel, work: Work, seed: int, chosen: Sequence[str]
+) -> Iterator[tuple[str, dict[str, list[float]], Tensor]]:
+    """Each method taught by one seed's exemplars: its name, scores a person, and rows of pictures."""
+    # Style is compared with other people's truth: half of the pictures on each side.
+    true_features, half = style_features(torch.cat([person.images[:1] for person in people])), len(people) // 2
+    exemplars = read_exemplars(truth.exemplars(seed), base.framing)
+    started = time.process_time()
+    stylizer, _, _ = fit_stylizer("linear", exemplars, GeneratorFaces(base, work.size), seed, silent)
+    fitting = time.process_time() - started
+    with tempfile.TemporaryDirectory() as place:
+        pupil = Pupil(base, exemplars, stylizer, work, seed, Path(place))
+        for name, make in methods(pupil, chosen).items():
+            if name == "plain" and seed:
+                # It learns nothing from the exemplars.
+                continue
+            started = time.process_time()
+            model = make()
+            seconds = time.process_time() - started + (0 if name in ("plain", "direct") else fitting)
+            found, features, shown = measure(model, people)
+            found["style_distance"] = [
+                style_distance(features[:half], true_features[half:]).value,
+                style_distance(features[half:], true_features[:half]).value,
+            ]
+            found["seconds"] = [seconds]
+            yield name, found, shown
 
 
 def _summary(found: dict[str, list[list[float]]]) -> dict[str, dict[str, float | None]]:
@@ -242,6 +272,8 @@ def _told(found: dict[str, list[list[float]]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kit", type=Path, required=True, help="folder of the MakeHuman head kit")
+    parser.add_argument("--keep", type=Path, help="folder of true heads, which are drawn there once (minutes)")
+    parser.add_argument("--device", default="cpu", help="of the generators: auto, cpu, cuda or mps")
     parser.add_argument("--truth", nargs="+", default=[style.name for style in STYLES], help="styles by formula")
     parser.add_argument(
         "--method", nargs="+", default=["plain", "ours", "direct", "views", "cameras", "shape", "pairs"]
@@ -252,14 +284,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("reports"))
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    base = load_base("mini")
+    base = load_base("mini", choose_device(args.device))
     work = QUICK if args.quick else Work()
     found = {}
-    for style in STYLES:
-        if style.name in args.truth:
-            facts, sheet = run(Truth(style, args.kit, base), base, work, args.seeds, args.method)
-            saved = save_png(args.out / f"fewshot-{style.name}.png", to_array(sheet))
-            found[style.name] = {"methods": facts, "sheet": str(saved), "columns": ["truth", *facts]}
+    with tempfile.TemporaryDirectory() as place:
+        for style in STYLES:
+            if style.name in args.truth:
+                truth = Truth(style, args.kit, base, args.keep or Path(place))
+                facts, sheet = run(truth, base, work, args.seeds, args.method)
+                saved = save_png(args.out / f"fewshot-{style.name}.png", to_array(sheet))
+                found[style.name] = {"methods": facts, "sheet": str(saved), "columns": ["truth", *facts]}
     counts = {"exemplars": EXEMPLARS, "people": work.people, "seeds": args.seeds, "threads": args.threads}
     sys.stdout.write(json.dumps({**counts, "work": vars(work), "styles": found}, indent=2) + "\n")
 

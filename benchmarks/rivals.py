@@ -69,6 +69,11 @@ class Work:
 QUICK = Work(pairs=60, size=160, steps=500, direct_steps=150)
 
 
+def plain_head(generator: TriplaneGenerator, z: Tensor) -> GeneratorHead:
+    """The head of a latent (1, z_dim), on the generator's device."""
+    return GeneratorHead(generator, generator.from_latent(z.to(next(generator.parameters()))))
+
+
 @dataclass(frozen=True)
 class Styled:
     """A base generator with a learnt difference, as ``agile3d`` draws it."""
@@ -81,8 +86,9 @@ class Styled:
     def head(self, z: Tensor) -> GeneratorHead:
         """Surfaces of the base, moved by the style; colours of the stylized copy."""
         model, moved = self.generator, self.difference.displacement
+        z = z.to(next(model.parameters()))
         ws = model.mapping(z)
-        subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None])
+        subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None].to(z))
         return GeneratorHead(model, in_style(subject, self.painter, ws))
 
 
@@ -95,7 +101,7 @@ class Tuned:
     @torch.no_grad()
     def head(self, z: Tensor) -> GeneratorHead:
         """Everything is the tuned generator's."""
-        return GeneratorHead(self.generator, self.generator.from_latent(z))
+        return plain_head(self.generator, z)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class ViewByView:
     @torch.no_grad()
     def head(self, z: Tensor) -> _StylizedViews:
         """Depth is the plain head's."""
-        return _StylizedViews(GeneratorHead(self.generator, self.generator.from_latent(z)), self.stylizer)
+        return _StylizedViews(plain_head(self.generator, z), self.stylizer)
 
 
 @dataclass(frozen=True)
