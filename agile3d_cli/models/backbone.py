@@ -140,6 +140,12 @@ class Block(nn.Module):
         return self.conv1(x, ws[-1])
 
 
+TONES = (slice(0, 3), slice(6, 9))
+"""Traits (``heads/traits.py``) that say how light a person's skin is, and the brows."""
+ACCENT_SIZE = 48
+"""Edge of a style's accents, texels; they are enlarged to the planes' size."""
+
+
 class Backbone(nn.Module):
     """Styles to planes (N, 3, plane_channels, plane_size, plane_size)."""
 
@@ -155,6 +161,16 @@ class Backbone(nn.Module):
             nn.init.zeros_(self.tint.weight)
         if config.mean_planes:
             self.mean_planes = nn.Parameter(torch.zeros(3, config.plane_channels, config.plane_size, config.plane_size))
+        self.accents: nn.Parameter | None = None
+        """A style's, of ``accents_shape``: what it adds to the planes for each deviation of the person's tones. What a
+        place adds to its part's colour is drawn on every skin alike; lips of one red on all skins need this."""
+
+    @property
+    def accents_shape(self) -> tuple[int, ...]:
+        """(tones, 3 * C, A, A), or nothing where styles do not know these traits."""
+        if self.config.traits.count < TONES[-1].stop:
+            return ()
+        return (len(TONES), 3 * self.config.plane_channels, ACCENT_SIZE, ACCENT_SIZE)
 
     def forward(self, ws: Tensor) -> Tensor:
         """ws (N, num_ws, w_dim); a block's output shares its style with the next block's first convolution."""
@@ -187,6 +203,11 @@ class Backbone(nn.Module):
         if self.config.tinted:
             scale, shift = self.tint(ws[:, -1]).reshape(-1, 2, 3, self.config.plane_channels, 1, 1).unbind(1)
             planes = planes * (1 + scale) + shift
+        if self.accents is not None:
+            first = self.config.w_dim - self.config.choices.features - self.config.traits.count
+            tones = torch.stack([ws[:, -1, first + tone.start : first + tone.stop].mean(1) for tone in TONES], 1)
+            added = torch.einsum("nk,kchw->nchw", tones, self.accents)
+            planes = planes + enlarged(added, planes.shape[-1]).view_as(planes)
         return planes
 
 

@@ -19,6 +19,8 @@ from agile3d_cli.errors import RefusedError
 from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
+ACCENTS = "backbone.accents"
+"""Name of the one weight that the base does not have, see ``Backbone.accents``; there it is zero."""
 WEIGHTS, STEPS, DISPLACEMENT = "weights.", "steps.", "displacement"
 LARGE = 1 << 16
 """Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
@@ -53,13 +55,14 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
     Raises:
         RefusedError: tensors are unknown or of the wrong shape.
     """
-    parameters = dict(base.named_parameters())
+    shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
+    shapes[ACCENTS] = base.backbone.accents_shape
     weights = {}
     displacement = None
     for key, value in tensors.items():
-        parameter = parameters.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
+        shape = shapes.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
         steps = tensors.get(STEPS + key.removeprefix(WEIGHTS))
-        if parameter is not None and parameter.shape == value.shape and _fits(value, steps):
+        if shape and shape == tuple(value.shape) and _fits(value, steps):
             weights[key.removeprefix(WEIGHTS)] = value.float() if steps is None else from_bytes(value, steps)
         elif key.startswith(STEPS) and WEIGHTS + key.removeprefix(STEPS) in tensors:
             continue
@@ -89,7 +92,16 @@ def in_style(subject: Subject, painter: TriplaneGenerator, ws: Tensor) -> Subjec
 def stylized(base: TriplaneGenerator, style: StyleDifference, color: float = 1.0) -> TriplaneGenerator:
     """A copy of ``base`` with the style's weights at strength ``color``; the displacement is added per subject."""
     generator = copy.deepcopy(base)
+    if ACCENTS in style.weights:
+        with_accents(generator)
     parameters = dict(generator.named_parameters())
     for name, difference in style.weights.items():
         parameters[name].add_(color * difference.to(parameters[name]))
     return generator
+
+
+def with_accents(generator: TriplaneGenerator) -> None:
+    """Gives a copy of a base generator accents, which are zero, if its styles know traits."""
+    shape, like = generator.backbone.accents_shape, next(generator.parameters())
+    if shape:
+        generator.backbone.accents = torch.nn.Parameter(like.new_zeros(shape))

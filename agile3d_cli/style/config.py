@@ -62,6 +62,10 @@ class TransferConfig:
     """Adam's learning rate of the mean planes; falls to a twentieth."""
     output_rate: float = 4.5e-3
     """The same of the plane outputs."""
+    accents: bool = True
+    """Whether planes may follow how light a person's skin and brows are: lips of one red on all skins need it."""
+    accent_rate: float = 0.02
+    """The learning rate of that."""
     tones: bool = True
     """Whether the colours of the head's parts are the style's; they show at the back and the shoulders too, which
     pictures hardly show."""

@@ -3,7 +3,7 @@
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
 generator that parts and colours are read from. Surfaces come from the base, moved by the displacement, so a style
 cannot tear or flatten a head. The colours of the head's parts are solved first, see ``tones.py``; trained are the mean
-planes and the backbone's plane outputs.
+planes, the backbone's plane outputs, and what of the planes follows the person's tones (accents).
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from agile3d_cli.avatar.traced import colours
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import StyleDifference, stylized
+from agile3d_cli.models.styled import ACCENTS, StyleDifference, stylized, with_accents
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.state import read_state, write_state
@@ -45,15 +45,18 @@ def transfer(
     pairs: Pairs, base: BaseModel, displacement: Tensor | None, config: TransferConfig, state: Path, progress: Progress
 ) -> Transferred:
     """Fine-tunes the base on the pairs; ``state`` is a file from which an interrupted run goes on."""
-    generator = stylized(base.generator, StyleDifference({}, displacement)).requires_grad_(False)
+    generator = stylized(base.generator, StyleDifference({}, displacement))
+    if config.accents:
+        with_accents(generator)
+    generator.requires_grad_(False)
     like = next(generator.parameters())
     heads = all_heads(pairs, base.generator, displacement, like, progress)
     toned = take_tones(generator, pairs, heads) if config.tones and generator.config.parts else {}
     trained = _trained(generator)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    rates = {MEAN: config.rate, ACCENTS: config.accent_rate}
     groups = [
-        {"params": [p.requires_grad_(True)], "base": config.rate if name == MEAN else config.output_rate}
-        for name, p in trained.items()
+        {"params": [p.requires_grad_(True)], "base": rates.get(name, config.output_rate)} for name, p in trained.items()
     ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
@@ -86,7 +89,7 @@ def _trained(generator: TriplaneGenerator) -> dict[str, torch.nn.Parameter]:
     chosen = {}
     for name, parameter in generator.named_parameters():
         output = ".output." in name and "affine" not in name
-        if name == MEAN or (name.startswith("backbone.") and output):
+        if name in (MEAN, ACCENTS) or (name.startswith("backbone.") and output):
             chosen[name] = parameter
     return chosen
 

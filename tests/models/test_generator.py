@@ -39,7 +39,7 @@ from agile3d_cli.models.generator import (
     front_share,
     mean_style,
 )
-from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
+from agile3d_cli.models.styled import ACCENTS, StyleDifference, read_difference, stylized
 from agile3d_cli.models.triplane import DARKEST, plane_features
 from agile3d_cli.prior.config import MINI
 
@@ -388,6 +388,24 @@ def test_style_difference_round_trip() -> None:
     # The base itself is left as it was, and nothing else differs.
     same = [name for name, value in full.state_dict().items() if torch.equal(value, base.state_dict()[name])]
     assert set(base.state_dict()) - set(same) == {"backbone.mean_planes"}
+
+
+def test_a_styles_accents_follow_the_persons_tones() -> None:
+    base = made(dataclasses.replace(MICRO, w_dim=16, traits=TraitsConfig(9, 4)))
+    change = torch.randn(base.backbone.accents_shape, generator=torch.Generator().manual_seed(5))
+    difference = StyleDifference({ACCENTS: change}, None)
+    back = read_difference(difference.tensors(), base, "mine")
+    torch.testing.assert_close(back.weights[ACCENTS], change, atol=0.02, rtol=0)
+    ws = base.mapping(torch.randn(2, base.config.z_dim, generator=torch.Generator().manual_seed(6)))
+    # Traits are the last nine of the sixteen.
+    ws[0, -1, 7:10], ws[0, -1, 13:16] = torch.tensor([1.0, 2.0, 3.0]), -1.0
+    full, half = (stylized(base, difference, color).backbone(ws) - base.backbone(ws) for color in (1.0, 0.5))
+    wanted = enlarged(2 * change[:1] - change[1:], base.config.plane_size).unflatten(1, (3, -1))
+    torch.testing.assert_close(full[:1], wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(half, 0.5 * full, atol=1e-5, rtol=1e-4)
+    assert base.backbone.accents is None, "the base is left as it was"
+    with pytest.raises(RefusedError, match="accents"):
+        read_difference(difference.tensors(), made(MICRO), "mine")
 
 
 def test_large_differences_are_stored_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
