@@ -4,9 +4,10 @@
 
 The generator has the official FFHQ 512-128 size and random weights (``planted.py``); the yardstick is
 ``as_described.py``, as in ``speed.py``. Both take turns on the device; the median of all rounds counts, by the device's
-own clock, after a warm-up. Errors are those from the CPU's results, with constant noise and the same uniform draws.
-Float32 throughout; ``tf32`` tells of convolutions in TF32, as torch has them on CUDA unless told otherwise. Prints one
-JSON document; ``bound.py`` has the renderer's bound.
+own clock, after a warm-up. Errors are those from the CPU's results, with constant noise and the same uniform draws;
+depth is compared where a ray met enough for it to be one (``ray_field.CLEAR``), ``compared`` is the share of such rays.
+Float32 throughout; ``tf32`` tells of convolutions in TF32. Where Triton takes the rays, ``torch_steps`` has errors and
+milliseconds without it. Prints one JSON document; ``bound.py`` has the renderer's bound.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import argparse
 import copy
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from agile3d_cli import __version__, camera
@@ -28,6 +31,7 @@ from agile3d_cli.errors import DeviceError
 from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig
 from agile3d_cli.models.folded import folded_planes
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.precision import PRECISIONS, rounds
 from agile3d_cli.models.published import (
     PublishedSubject,
     full_picture,
@@ -35,6 +39,7 @@ from agile3d_cli.models.published import (
     ray_picture,
     render_subject,
 )
+from agile3d_cli.models.ray_field import CLEAR, march_rays
 from benchmarks import as_described
 from benchmarks.bound import renderer
 from benchmarks.clock import Clock
@@ -42,6 +47,7 @@ from benchmarks.eg3d import tf32
 from benchmarks.planted import planted
 from benchmarks.speed import SMALL, rounded
 
+Work = Callable[[], object]
 NEAR = 1e-3
 """How far float32 results may be from the CPU's."""
 WARM_UP = 3
@@ -78,15 +84,31 @@ def asked(config: GeneratorConfig, views: int) -> Asked:
 
 
 @torch.no_grad()
-def made(generator: TriplaneGenerator, given: Asked) -> dict[str, Tensor]:
-    """Everything that is compared, on the CPU."""
+def made(
+    generator: TriplaneGenerator, given: Asked, precision: str = "float32", native: bool = True
+) -> dict[str, Tensor]:
+    """Everything that is compared, on the CPU; ``native`` counts on CUDA only."""
     ws = generator.mapping(given.z, given.condition)
-    planes = folded_planes(generator.backbone, ws)
-    subject = published_subject(generator, ws, planes, native=False)
+    planes = _planes(generator, ws, precision)
+    subject = _subject(generator, ws, planes, precision, native)
     seen = ray_picture(subject, given.labels[:1], given.coarse, given.fine)
     image = full_picture(subject, seen.rendered)
     found = {"ws": ws, "planes": planes, "image_raw": seen.rendered[:, :3], "image_depth": seen.held_depth}
-    return {name: value.cpu() for name, value in (found | {"image": image}).items()}
+    return {name: value.cpu() for name, value in (found | {"seen": seen.seen, "image": image}).items()}
+
+
+def _planes(generator: TriplaneGenerator, ws: Tensor, precision: str) -> Tensor:
+    return folded_planes(generator.backbone, ws, PRECISIONS[precision], tf32=rounds(precision))
+
+
+def _subject(
+    generator: TriplaneGenerator,
+    ws: Tensor,
+    planes: Tensor | None = None,
+    precision: str = "float32",
+    native: bool = True,
+) -> PublishedSubject:
+    return published_subject(generator, ws, planes, precision, native and ws.device.type != "cpu")
 
 
 def errors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, dict[str, float]]:
@@ -94,37 +116,63 @@ def errors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, dic
     told = {}
     for name, exact in wanted.items():
         miss = (found[name].double() - exact.double()).abs()
+        clear = wanted["seen"] >= CLEAR if name == "image_depth" else torch.ones_like(miss, dtype=torch.bool)
+        miss = miss[clear]
         told[name] = {
             "max": float(miss.max()),
             "rms": float(miss.square().mean().sqrt()),
             "range": float(exact.abs().max()),
             "beyond": float((miss > NEAR).double().mean()),
+            "compared": float(clear.double().mean()),
         }
     return told
 
 
 @torch.no_grad()
-def take_turns(ours: Clock, theirs: Clock, generator: TriplaneGenerator, given: Asked) -> PublishedSubject:
-    """One round of everything but surfaces."""
+def take_turns(
+    ours: Clock,
+    theirs: Clock,
+    generator: TriplaneGenerator,
+    given: Asked,
+    precision: str = "float32",
+    swapped: bool = False,
+) -> PublishedSubject:
+    """One round of everything but surfaces; the yardstick goes first if ``swapped``."""
     z, condition, label = given.z, given.condition, given.labels[:1]
-    ws: Tensor = ours.time("mapping", lambda: generator.mapping(z, condition))
-    theirs.time("mapping", lambda: generator.mapping(z, condition))
-    planes = ours.time("backbone", lambda: folded_planes(generator.backbone, ws))
-    known = theirs.time("backbone", lambda: as_described.planes_of(generator, ws))
-    subject = ours.time("subject", lambda: published_subject(generator, ws, planes, native=False))
-    seen = ours.time("render", lambda: ray_picture(subject, label, given.coarse, given.fine))
-    rendered, _ = theirs.time("render", lambda: as_described.rendered(generator, known, label))
-    ours.time("superresolution", lambda: full_picture(subject, seen.rendered))
-    theirs.time("superresolution", lambda: as_described.enlarged(generator, rendered, ws))
-    ours.time("first_view", lambda: _first_view(generator, z, condition, label))
-    theirs.time("first_view", lambda: _described_view(generator, z, condition, label))
+    ws = generator.mapping(z, condition)
+    planes, known = _planes(generator, ws, precision), as_described.planes_of(generator, ws)
+    subject = _subject(generator, ws, planes, precision)
+    seen, (rendered, _) = ray_picture(subject, label, 0.5, None), as_described.rendered(generator, known, label)
+    both: dict[str, tuple[Work, Work]] = {
+        "mapping": (lambda: generator.mapping(z, condition), lambda: generator.mapping(z, condition)),
+        "backbone": (lambda: _planes(generator, ws, precision), lambda: as_described.planes_of(generator, ws)),
+        "render": (
+            lambda: ray_picture(subject, label, given.coarse, given.fine),
+            lambda: as_described.rendered(generator, known, label),
+        ),
+        "superresolution": (
+            lambda: full_picture(subject, seen.rendered),
+            lambda: as_described.enlarged(generator, rendered, ws),
+        ),
+        "first_view": (
+            lambda: _first_view(generator, z, condition, label, precision),
+            lambda: _described_view(generator, z, condition, label),
+        ),
+    }
+    for stage, works in both.items():
+        sides = list(zip((ours, theirs), works, strict=True))
+        for clock, work in reversed(sides) if swapped else sides:
+            clock.time(stage, work)
+    ours.time("subject", lambda: _subject(generator, ws, planes, precision))
     ours.time("further_view", lambda: render_subject(subject, label))
     ours.time("batch", lambda: render_subject(subject, given.labels))
     return subject
 
 
-def _first_view(generator: TriplaneGenerator, z: Tensor, condition: Tensor, label: Tensor) -> Tensor | None:
-    subject = published_subject(generator, generator.mapping(z, condition), native=False)
+def _first_view(
+    generator: TriplaneGenerator, z: Tensor, condition: Tensor, label: Tensor, precision: str = "float32"
+) -> Tensor | None:
+    subject = _subject(generator, generator.mapping(z, condition), precision=precision)
     return render_subject(subject, label).image
 
 
@@ -158,17 +206,17 @@ def peaks(generator: TriplaneGenerator, given: Asked) -> dict[str, float]:
 
 
 def surface(here: PublishedSubject, there: PublishedSubject, device: torch.device, resolution: int) -> dict[str, Any]:
-    """Milliseconds of a surface, marching cubes on the CPU included, and whether it is the one that the CPU finds."""
+    """Milliseconds of a surface, marching cubes on the CPU included, and how far a vertex is from the nearest one that
+    the CPU finds, or the other way round."""
     clock = Clock(device)
     for _ in range(2):
-        found = clock.time("surface", lambda: imported_surface(there, resolution))
-    wanted = imported_surface(here, resolution)
-    same = found.vertices.shape == wanted.vertices.shape
+        found = clock.time("surface", lambda: imported_surface(there, resolution)).vertices
+    wanted = imported_surface(here, resolution).vertices
     return {
         "milliseconds": min(clock.spent["surface"]),
-        "vertices": len(found.vertices),
-        "vertices_on_cpu": len(wanted.vertices),
-        "farthest": float(abs(found.vertices - wanted.vertices).max()) if same else None,
+        "vertices": len(found),
+        "vertices_on_cpu": len(wanted),
+        "farthest": max(float(cKDTree(one).query(other)[0].max()) for one, other in ((found, wanted), (wanted, found))),
     }
 
 
@@ -180,10 +228,7 @@ def measure(config: GeneratorConfig, device: torch.device, rounds: int, batch: i
     wanted, ours, theirs = made(generator, given), Clock(device), Clock(device)
     document: dict[str, Any] = {"errors": errors(made(moved, sent), wanted)}
     document["within"] = all(error["max"] <= NEAR for error in document["errors"].values())
-    for _ in range(WARM_UP):
-        take_turns(Clock(device), Clock(device), moved, sent)
-    for _ in range(rounds):
-        subject = take_turns(ours, theirs, moved, sent)
+    subject = take_rounds(ours, theirs, moved, sent, rounds)
     mine, described = ours.medians(), theirs.medians()
     document |= {
         "milliseconds": {"ours": mine, "described": described},
@@ -195,6 +240,8 @@ def measure(config: GeneratorConfig, device: torch.device, rounds: int, batch: i
         },
         "renderer": renderer(config, mine["render"], device),
     }
+    if subject.march is not march_rays:
+        document["torch_steps"] = _with_torch_steps(subject, moved, sent, wanted, rounds)
     if device.type == "cuda":
         document["peak_bytes_of_a_view"] = peaks(moved, sent)
         document["tf32"] = _with_tf32(moved, sent, wanted, rounds)
@@ -202,18 +249,36 @@ def measure(config: GeneratorConfig, device: torch.device, rounds: int, batch: i
     return document | {"surface": surface(here, subject, device, resolution)}
 
 
+def take_rounds(
+    ours: Clock, theirs: Clock, generator: TriplaneGenerator, given: Asked, rounds: int, precision: str = "float32"
+) -> PublishedSubject:
+    """Warm-up and rounds, each side first in every other one."""
+    for _ in range(WARM_UP):
+        take_turns(Clock(ours.device), Clock(ours.device), generator, given, precision)
+    for n in range(rounds):
+        subject = take_turns(ours, theirs, generator, given, precision, swapped=bool(n % 2))
+    return subject
+
+
+def _with_torch_steps(
+    subject: PublishedSubject, generator: TriplaneGenerator, given: Asked, wanted: dict[str, Tensor], rounds: int
+) -> dict[str, Any]:
+    """Errors and milliseconds of rays without Triton."""
+    clock, plain = Clock(given.z.device), replace(subject, march=march_rays)
+    for _ in range(WARM_UP + rounds):
+        clock.time("render", lambda: ray_picture(plain, given.labels[:1], given.coarse, given.fine))
+    found = errors(made(generator, given, native=False), wanted)
+    return {"errors": found, "milliseconds": clock.medians()}
+
+
 def _with_tf32(
     generator: TriplaneGenerator, given: Asked, wanted: dict[str, Tensor], rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """Errors and milliseconds where multiplications may be rounded."""
-    device = given.z.device
-    ours, theirs = Clock(device), Clock(device)
+    """Errors and milliseconds where convolutions may be rounded."""
+    ours, theirs = Clock(given.z.device), Clock(given.z.device)
     with tf32(True):
-        found = errors(made(generator, given), wanted)
-        for _ in range(WARM_UP):
-            take_turns(Clock(device), Clock(device), generator, given)
-        for _ in range(rounds):
-            take_turns(ours, theirs, generator, given)
+        take_rounds(ours, theirs, generator, given, rounds, "tf32")
+    found = errors(made(generator, given, "tf32"), wanted)
     return {"errors": found, "milliseconds": {"ours": ours.medians(), "described": theirs.medians()}}
 
 

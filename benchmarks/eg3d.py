@@ -37,7 +37,8 @@ from agile3d_cli.models.folded import folded_planes, smooth
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.importing import ImportOptions, convert
 from agile3d_cli.models.native import compiled
-from agile3d_cli.models.published import PRECISIONS, full_picture, published_subject, ray_picture
+from agile3d_cli.models.precision import PRECISIONS, rounds
+from agile3d_cli.models.published import full_picture, published_subject, ray_picture
 from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.safefile import file_sha256
 
@@ -103,7 +104,7 @@ def replay(
     dtype, quick = PRECISIONS[precision], compiled() if native else None
     after = quick.smooth if quick else smooth
     with done.stage("backbone"):
-        planes = torch.cat([folded_planes(generator.backbone, w, dtype, after) for w in ws.split(1)])
+        planes = torch.cat([folded_planes(generator.backbone, w, dtype, after, rounds(precision)) for w in ws.split(1)])
     flat = planes.flatten(1, 2)
     if STRIDED in case:
         done.compare(STRIDED, flat[:, :, ::8, ::8], case)

@@ -35,8 +35,8 @@ from agile3d_cli.models.config import EG3D_FFHQ_512, GeneratorConfig, Superresol
 from agile3d_cli.models.folded import folded_planes
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.native import compiled
+from agile3d_cli.models.precision import PRECISIONS
 from agile3d_cli.models.published import (
-    PRECISIONS,
     PublishedSubject,
     full_picture,
     published_subject,

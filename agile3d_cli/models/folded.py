@@ -2,7 +2,8 @@
 
 What is left of a layer is a convolution with a bias and a leaky ReLU in place. The gain of the ReLU is in weights, bias
 and noise too, as it passes through. Pictures lie channels last, which a CPU's convolutions want, and the filter behind
-an enlarging convolution is one of its own for each channel. ``layers.ModulatedConv`` is the plain twin.
+an enlarging convolution is one of its own for each channel. Accelerators want neither: ``folded`` gives them layers of
+``device_conv.py``, and ``_layout`` their pictures. ``layers.ModulatedConv`` is the plain twin.
 Source: Karras et al. 2020 (StyleGAN2), equations 1 to 3.
 """
 
@@ -17,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.models.backbone import Backbone, Block
+from agile3d_cli.models.device_conv import DeviceConv, device_conv
 from agile3d_cli.models.layers import GAIN, SLOPE, ModulatedConv, blur_kernel, upsample
+from agile3d_cli.models.precision import multiplied
 from agile3d_cli.models.superresolution import EnlargeBlock, Superresolution
 from agile3d_cli.models.winograd import TiledWeight, tiled_conv, tiled_weight
 
@@ -32,7 +35,7 @@ Smooth = Callable[[Tensor, Tensor, Tensor | None, float, Tensor], None]
 
 @dataclass(frozen=True)
 class FoldedConv:
-    """A layer of one subject."""
+    """A layer of one subject on a CPU."""
 
     weight: Tensor | TiledWeight
     """(outputs, inputs, K, K); of enlarging ones (inputs, outputs, K, K)."""
@@ -62,7 +65,7 @@ class FoldedConv:
         assert isinstance(self.weight, Tensor)
         outputs, (height, width) = self.weight.shape[1], x.shape[2:]
         found = x.new_empty(1, 2 * height, 2 * width, outputs).permute(0, 3, 1, 2)
-        rows = max(1, STRIP // (2 * (2 * width + 1) * outputs)) if x.device.type == "cpu" else height
+        rows = max(1, STRIP // (2 * (2 * width + 1) * outputs))
         for top in range(0, height, rows):
             end = min(height, top + rows)
             # The filter sees one row more on both sides; outside there are zeros.
@@ -89,12 +92,15 @@ def _finished(x: Tensor, noise: Tensor | None, slope: float, clamp: float) -> Te
     return x if math.isinf(clamp) else x.clamp_(-clamp, clamp)
 
 
+Conv = FoldedConv | DeviceConv
+
+
 @dataclass(frozen=True)
 class FoldedBlock:
     """One resolution: convolutions, and the output that is added to the image so far."""
 
-    convs: tuple[FoldedConv, ...]
-    output: FoldedConv
+    convs: tuple[Conv, ...]
+    output: Conv
 
     def __call__(self, x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
         """Features (1, C, H, W) and image (1, I, H, W) -> both at the block's size, the image in single precision."""
@@ -113,8 +119,10 @@ def folded(
     clamp: float = math.inf,
     tile: int = 0,
     smooth: Smooth = smooth,
-) -> FoldedConv:
+) -> Conv:
     """A layer with the style w (1, w_dim) in its weights; ``tile`` lets it work in tiles, see ``winograd.py``."""
+    if w.device.type != "cpu":
+        return device_conv(layer, w, dtype, clamp)
     style = layer.affine(w)[0]
     if layer.plain:
         scale, gain = style[None] * layer.gain, 1.0
@@ -123,7 +131,7 @@ def folded(
     scale = scale * gain
     noise = (layer.noise_const * (layer.noise_strength * gain)).to(dtype)[None, None] if layer.noise else None
     bias = (layer.bias * gain).to(dtype)
-    if tile and dtype == torch.float32 and bias.device.type == "cpu" and not (layer.up or layer.plain):
+    if tile and dtype == torch.float32 and not (layer.up or layer.plain):
         weight = _turned(layer.weight, scale).permute(3, 0, 1, 2)
         return FoldedConv(tiled_weight(weight, tile), bias, noise, False, False, clamp, smooth)
     if layer.up:
@@ -149,13 +157,18 @@ def _norms(weight: Tensor, style: Tensor, floor: float) -> Tensor:
 
 
 def folded_planes(
-    backbone: Backbone, ws: Tensor, dtype: torch.dtype = torch.float32, smooth: Smooth = smooth
+    backbone: Backbone,
+    ws: Tensor,
+    dtype: torch.dtype = torch.float32,
+    smooth: Smooth = smooth,
+    tf32: bool = False,
 ) -> Tensor:
     """``Backbone.forward`` of one subject's styles (1, num_ws, w_dim); folded weights are dropped block by block.
 
-    The planes lie channels last, as ``merged.py`` wants them.
+    On a CPU the planes lie channels last, as ``merged.py`` wants them. ``tf32``: see ``precision.py``.
     """
-    _, image = _run(_backbone_blocks(backbone, ws, dtype, smooth), _entry(backbone, dtype), None)
+    with multiplied(ws.device, tf32):
+        _, image = _run(_backbone_blocks(backbone, ws, dtype, smooth), _entry(backbone, dtype), None)
     assert image is not None
     return image.unflatten(1, (3, -1))
 
@@ -163,7 +176,12 @@ def folded_planes(
 def _entry(backbone: Backbone, dtype: torch.dtype) -> Tensor:
     first = backbone.blocks[0]
     assert isinstance(first, Block)
-    return first.const[None].to(dtype).contiguous(memory_format=LAST)
+    return first.const[None].to(dtype).contiguous(memory_format=_layout(first.const))
+
+
+def _layout(like: Tensor) -> torch.memory_format:
+    """How pictures lie on the device of ``like``."""
+    return LAST if like.device.type == "cpu" else torch.contiguous_format
 
 
 def _backbone_blocks(backbone: Backbone, ws: Tensor, dtype: torch.dtype, smooth: Smooth) -> Iterator[FoldedBlock]:
@@ -193,13 +211,16 @@ def superresolution_blocks(
     return tuple(blocks)
 
 
-def enlarged_view(blocks: Iterable[FoldedBlock], features: Tensor, entry: int, dtype: torch.dtype) -> Tensor:
-    """``Superresolution.forward`` of one picture (1, F, R, R)."""
+def enlarged_view(
+    blocks: Iterable[FoldedBlock], features: Tensor, entry: int, dtype: torch.dtype, tf32: bool = False
+) -> Tensor:
+    """``Superresolution.forward`` of one picture (1, F, R, R). ``tf32``: see ``precision.py``."""
     if features.shape[-1] != entry:
         features = F.interpolate(features, (entry, entry), mode="bilinear", align_corners=False, antialias=True)
     # A copy: layers may overwrite what they are given.
-    x = features.to(dtype).clone(memory_format=LAST)
-    _, image = _run(blocks, x, features[:, :3])
+    x = features.to(dtype).clone(memory_format=_layout(features))
+    with multiplied(features.device, tf32):
+        _, image = _run(blocks, x, features[:, :3])
     assert image is not None
     return image.contiguous()
 

@@ -56,6 +56,13 @@ def _blur(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
         return kernel * (gain / kernel.sum())
 
 
+@cache
+def constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number that lies on a device, kept like the filter above."""
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device=device)
+
+
 def upsample(x: Tensor) -> Tensor:
     """Doubles (N, C, H, W) by zero insertion and the binomial filter."""
     channels = x.shape[1]

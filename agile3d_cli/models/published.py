@@ -19,13 +19,14 @@ from torch import Tensor
 
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.folded import FoldedBlock, enlarged_view, folded_planes, smooth, superresolution_blocks
+from agile3d_cli.models.fused import fused_march
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.merged import merged_planes
 from agile3d_cli.models.native import compiled, fits
+from agile3d_cli.models.precision import PRECISIONS, multiplied, rounds
 from agile3d_cli.models.published_rays import PublishedView, coarse_depths, rays
 from agile3d_cli.models.ray_field import March, RayField, folded_decoder, march_rays
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 WIDER = 1.002
 """Colours reach a little beyond [0, 1]: 1.002 sigmoid - 0.001."""
 
@@ -41,7 +42,9 @@ class PublishedSubject:
     dtype: torch.dtype
     """Of the convolutions."""
     march: March
-    """Torch's steps, or compiled ones, see ``native.py``."""
+    """Torch's steps, or compiled ones, see ``native.py`` and ``fused.py``."""
+    tf32: bool = False
+    """Whether CUDA's convolutions may round, see ``precision.py``."""
 
 
 @torch.no_grad()
@@ -50,7 +53,7 @@ def published_subject(
     ws: Tensor,
     planes: Tensor | None = None,
     precision: str = "float32",
-    native: bool = True,
+    native: bool | None = None,
 ) -> PublishedSubject:
     """Makes a subject of styles (1, num_ws, w_dim).
 
@@ -58,21 +61,32 @@ def published_subject(
         generator: an imported one, without deformation.
         ws: styles.
         planes: (1, 3, C, S, S) of ``ws``, where they are known already.
-        precision: of the convolutions, a key of ``PRECISIONS``. bf16 halves their time and moves pixels by some grey
-            levels; rays are always float32.
-        native: on a CPU, use compiled code for what it fits, if it was built.
+        precision: of the convolutions, a key of ``PRECISIONS``. bf16 moves pixels by some grey levels, tf32 (on CUDA)
+            by half a one; rays are always float32.
+        native: use compiled code for what it fits: on a CPU what was built; on CUDA what Triton makes, only if True.
     """
-    dtype, config = PRECISIONS[precision], generator.config
-    quick = compiled() if native and ws.device.type == "cpu" else None
+    with multiplied(ws.device):
+        return _subject(generator, ws, planes, precision, native)
+
+
+def _subject(
+    generator: TriplaneGenerator, ws: Tensor, planes: Tensor | None, precision: str, native: bool | None
+) -> PublishedSubject:
+    dtype, tf32, config = PRECISIONS[precision], rounds(precision), generator.config
+    quick = compiled() if native is not False and ws.device.type == "cpu" else None
     after = quick.smooth if quick else smooth
     if planes is None:
-        planes = folded_planes(generator.backbone, ws, dtype, after)
+        planes = folded_planes(generator.backbone, ws, dtype, after, tf32)
     larger = config.superresolution.sizes
     blocks = superresolution_blocks(generator.superresolution, ws, dtype, after) if larger else ()
     merged = merged_planes(planes[0], config.plane_axes)
     field = RayField(merged, folded_decoder(generator.decoder), config.box)
-    fitting = quick and fits(field, (config.coarse_samples, config.fine_samples))
-    return PublishedSubject(config, field, blocks, dtype, quick.march if quick and fitting else march_rays)
+    march: March = march_rays
+    if quick and fits(field, (config.coarse_samples, config.fine_samples)):
+        march = quick.march
+    elif native and ws.device.type == "cuda":
+        march = fused_march(field, config) or march_rays
+    return PublishedSubject(config, field, blocks, dtype, march, tf32)
 
 
 @torch.no_grad()
@@ -124,6 +138,8 @@ class RayPicture:
     """Depth of the first sample of all."""
     farthest: Tensor
     """Depth of the last one."""
+    seen: Tensor
+    """(1, 1, R, R) share of a ray's light that met something; where it is not ``CLEAR``, depth means little."""
 
     @property
     def held_depth(self) -> Tensor:
@@ -135,22 +151,25 @@ class RayPicture:
 def ray_picture(subject: PublishedSubject, label: Tensor, coarse: Tensor | float, fine: Tensor | None) -> RayPicture:
     """Marches the rays of a label (1, 25); draws are (1, R * R, samples)."""
     size = subject.config.superresolution.rendered
-    origin, direction = rays(label, size)
-    first = coarse_depths(subject.config, origin, coarse)
     drawn = None if fine is None else fine.reshape(-1, subject.config.fine_samples)
-    seen = subject.march(subject.field, origin[0], direction[0], first[0], drawn, subject.config.fine_samples)
+    with multiplied(label.device):
+        origin, direction = rays(label, size)
+        first = coarse_depths(subject.config, origin, coarse)
+        seen = subject.march(subject.field, origin[0], direction[0], first[0], drawn, subject.config.fine_samples)
     # What all samples' colours have in common, and from [0, 1] to [-1, 1].
     light = seen.seen[:, None]
     features = seen.mix * (2 * WIDER) - light * (WIDER - 1)
     features = features + (1 - 2 * light if subject.config.published.white_back else -1)
     square = features.T.reshape(1, -1, size, size)
-    return RayPicture(square, seen.depth.reshape(1, 1, size, size), seen.nearest.min(), seen.farthest.max())
+    depth, light = seen.depth.reshape(1, 1, size, size), seen.seen.reshape(1, 1, size, size)
+    return RayPicture(square, depth, seen.nearest.min(), seen.farthest.max(), light)
 
 
 @torch.no_grad()
 def full_picture(subject: PublishedSubject, rendered: Tensor) -> Tensor:
     """The super-resolution (1, 3, S, S) of what was rendered (1, F, R, R)."""
-    return enlarged_view(subject.blocks, rendered, subject.config.superresolution.entry, subject.dtype)
+    entry = subject.config.superresolution.entry
+    return enlarged_view(subject.blocks, rendered, entry, subject.dtype, subject.tf32)
 
 
 def _shown(

@@ -40,16 +40,23 @@ class FoldedDecoder:
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (P, C) -> raw density (P,) and the sigmoid of the colours (P, F)."""
+        if features.device.type != "cpu":
+            return self._at_once(features)
         densities, colours = self.output[:, 0].contiguous(), self.output[:, 1:].contiguous()
         raw, shown = features.new_empty(len(features)), features.new_empty(len(features), colours.shape[1])
-        together = at_once(features, DECODED)
-        for start in range(0, len(features), together):
-            part = slice(start, start + together)
+        for start in range(0, len(features), DECODED):
+            part = slice(start, start + DECODED)
             # Adding a bias afterwards is quicker than ``addmm``, which writes it everywhere first.
             hidden = softplus((features[part] @ self.hidden).add_(self.hidden_bias))
             torch.mv(hidden, densities, out=raw[part])
             torch.mm(hidden, colours, out=shown[part]).add_(self.output_bias[1:]).sigmoid_()
         return raw.add_(self.output_bias[0]), shown
+
+    def _at_once(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """In few steps; the density is one column of many."""
+        hidden = softplus(torch.addmm(self.hidden_bias, features, self.hidden))
+        outputs = torch.addmm(self.output_bias, hidden, self.output)
+        return outputs[:, 0], outputs[:, 1:].sigmoid()
 
 
 def folded_decoder(decoder: Decoder) -> FoldedDecoder:
@@ -93,6 +100,18 @@ class Marched(NamedTuple):
     """(R,) and of the last one."""
 
 
+CLEAR = 1e-3
+"""Share of its light that a ray has to meet for its depth to be one: of less, single bits are what is left."""
+
+
+def apart(found: Marched, wanted: Marched) -> float:
+    """The largest difference between what rays saw, depth where it is clear."""
+    clear = wanted.seen >= CLEAR
+    pairs = [(found.depth[clear], wanted.depth[clear])]
+    pairs += [(getattr(found, name), getattr(wanted, name)) for name in Marched._fields if name != "depth"]
+    return float(torch.cat([(one - other).abs().flatten() for one, other in pairs]).max())
+
+
 March = Callable[[RayField, Tensor, Tensor, Tensor, Tensor | None, int], Marched]
 """As ``march_rays``."""
 
@@ -101,12 +120,19 @@ def march_rays(
     field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
 ) -> Marched:
     """Marches rays (R, 3) with coarse depths (R, S) and fine ones by ``draws`` (R or 1, fine), or evenly spread."""
+    return in_parts(_march_part, field, origin, direction, first, draws, fine)
+
+
+def in_parts(
+    march: March, field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
+) -> Marched:
+    """Marches as many rays at a time as suit the device."""
     together = max(1, at_once(first, POINTS) // max(first.shape[1], fine))
     parts = []
     for start in range(0, len(first), together):
         part = slice(start, start + together)
         drawn = draws[part] if draws is not None and len(draws) > 1 else draws
-        parts.append(_march_part(field, origin[part], direction[part], first[part], drawn, fine))
+        parts.append(march(field, origin[part], direction[part], first[part], drawn, fine))
     return Marched(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
 
@@ -137,17 +163,24 @@ def _ask(field: RayField, origin: Tensor, direction: Tensor, depths: Tensor) -> 
 
 
 def trial_rays(
-    features: int, hidden: int, outputs: int, axes: str = "xy_xz_zx"
+    features: int,
+    hidden: int,
+    outputs: int,
+    axes: str = "xy_xz_zx",
+    samples: tuple[int, int] = (21, 19),
+    device: torch.device | None = None,
 ) -> tuple[RayField, Tensor, Tensor, Tensor, Tensor, int]:
     """Arguments of ``march_rays``: a small field of random numbers with matter in it, and rays from aside."""
-    rng = torch.Generator().manual_seed(0)
+    rng, (coarse, fine) = torch.Generator().manual_seed(0), samples
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=rng)
 
-    decoder = FoldedDecoder(random(features, hidden), random(hidden), random(hidden, outputs) / 2, random(outputs))
-    field = RayField(merged_planes(random(3, features, 16, 16), axes), decoder, 1.0)
+    weights = (random(features, hidden), random(hidden), random(hidden, outputs) / 2, random(outputs))
+    planes = random(3, features, 16, 16)
     origin = torch.tensor([0.3, 0.2, 2.7]) + 0.01 * random(150, 3)
     direction = torch.nn.functional.normalize(0.2 * random(150, 3) - origin, dim=-1)
-    first = torch.linspace(2.25, 3.3, 21) + 0.05 * torch.rand(150, 21, generator=rng)
-    return field, origin, direction, first, torch.rand(150, 19, generator=rng), 19
+    first = torch.linspace(2.25, 3.3, coarse) + 1 / max(20, coarse - 1) * torch.rand(150, coarse, generator=rng)
+    draws = torch.rand(150, fine, generator=rng)
+    field = RayField(merged_planes(planes.to(device), axes), FoldedDecoder(*(each.to(device) for each in weights)), 1.0)
+    return field, origin.to(device), direction.to(device), first.to(device), draws.to(device), fine

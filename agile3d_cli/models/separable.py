@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.models.layers import at_once, softplus
+from agile3d_cli.models.precision import multiplied
 from agile3d_cli.models.ray_field import RayField
 from agile3d_cli.models.texels import summed, texels_along
 
@@ -62,7 +63,8 @@ def grid_density(field: RayField, axis: Tensor) -> GridDensity:
         places[:, across] = line.repeat(count)
         own = field.planes.table.unflatten(0, (len(pairs), -1))[k]
         features = summed(own, texels_along(places, field.planes.size, ((along, across),)))
-        table = features @ field.decoder.hidden
+        with multiplied(features.device):
+            table = features @ field.decoder.hidden
         tables.append(table.add_(field.decoder.hidden_bias) if k == 0 else table)
     output, bias = field.decoder.output[:, 0].contiguous(), field.decoder.output_bias[:1]
     return GridDensity(pairs, tuple(tables), output, bias, count)

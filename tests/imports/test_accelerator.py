@@ -29,7 +29,8 @@ def test_every_stage_has_its_time_and_every_result_its_error(
     document = json.loads(capsys.readouterr().out)
     assert torch.backends.cudnn.allow_tf32 == before
     assert document["schema"] == "agile3d.benchmark.accelerator/1" and document["device"]["type"] == "cpu"
-    assert set(document["errors"]) == {"ws", "planes", "image_raw", "image_depth", "image"} and document["within"]
+    results = {"ws", "planes", "image_raw", "image_depth", "seen", "image"}
+    assert set(document["errors"]) == results and document["within"]
     ours, described = document["milliseconds"]["ours"], document["milliseconds"]["described"]
     stages = {"mapping", "backbone", "render", "superresolution", "first_view"}
     assert set(described) == stages and set(ours) == stages | {"subject", "further_view", "batch"}
@@ -50,6 +51,18 @@ def test_an_error_is_told(accelerator: ModuleType) -> None:
     (told,) = accelerator.errors(found, wanted).values()
     assert told["max"] == 0.5 and told["beyond"] == pytest.approx(2 / 300)
     assert told["rms"] == pytest.approx(0.5 / 300**0.5, rel=1e-4)
+
+
+def test_depth_counts_where_a_ray_met_something(accelerator: ModuleType) -> None:
+    depth, seen = torch.full((1, 1, 2, 4), 2.7), torch.ones(1, 1, 2, 4)
+    seen[0, 0, 0, 0], other = accelerator.CLEAR / 2, depth.clone()
+    other[0, 0, 0, 0] = 3.3
+    told = accelerator.errors({"image_depth": other, "seen": seen}, {"image_depth": depth, "seen": seen})
+    assert told["image_depth"]["max"] == 0 and told["image_depth"]["compared"] == 7 / 8
+    assert told["seen"]["compared"] == 1
+    other[0, 0, 1, 1] = 2.8
+    told = accelerator.errors({"image_depth": other, "seen": seen}, {"image_depth": depth, "seen": seen})
+    assert told["image_depth"]["max"] == pytest.approx(0.1) and told["image_depth"]["beyond"] == pytest.approx(1 / 7)
 
 
 def test_the_bound_is_the_longer_of_two_times(accelerator: ModuleType) -> None:

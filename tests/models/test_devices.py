@@ -5,6 +5,7 @@ Torch's "meta" device stands for an accelerator: it has shapes and no numbers, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,11 +16,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from agile3d_cli.models.config import EG3D_FFHQ_512
+from agile3d_cli.models.device_conv import DeviceConv, device_conv
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.published import PublishedSubject, published_subject, ray_picture, render_subject
+from agile3d_cli.models.layers import ModulatedConv
+from agile3d_cli.models.published import (
+    PublishedSubject,
+    full_picture,
+    published_subject,
+    ray_picture,
+    render_subject,
+)
 from agile3d_cli.models.published_plain import render_published_plain
-from agile3d_cli.models.ray_field import POINTS, RayField
+from agile3d_cli.models.ray_field import POINTS, RayField, trial_rays
 from agile3d_cli.models.separable import grid_density
+from agile3d_cli.models.texels import AXES
 
 MOVES = ("aten._to_copy", "aten.copy_", "aten.lift_fresh")
 VIEWS = ("view", "slice", "select", "expand", "permute", "transpose", "squeeze", "unbind", "split", "detach", "alias")
@@ -65,6 +75,16 @@ def subject(network: TriplaneGenerator, watched: OneDevice) -> PublishedSubject:
     return published_subject(network, network.mapping(far(1, c.z_dim), far(1, 25), 0.7, 14))
 
 
+def test_making_a_subject_takes_few_steps(subject: PublishedSubject, watched: OneDevice) -> None:
+    # Measured: 279, the mapping's 36 among them; a CPU's way of putting styles into weights takes 534.
+    assert watched.steps < 320
+    assert all(isinstance(conv, DeviceConv) for block in subject.blocks for conv in (*block.convs, block.output))
+    before = watched.steps
+    full = full_picture(subject, far(1, 32, 128, 128))
+    # Channels first throughout, as copies from one layout to the other are steps too. Measured: 25.
+    assert full.is_contiguous() and watched.steps - before < 30
+
+
 @pytest.mark.parametrize("drawn", [False, True])
 def test_a_view_stays_on_its_device_and_takes_few_steps(
     subject: PublishedSubject, watched: OneDevice, drawn: bool
@@ -91,6 +111,36 @@ def test_a_grid_lies_with_its_field(subject: PublishedSubject) -> None:
     density = grid_density(field, torch.linspace(-0.5, 0.5, 33))
     where = torch.zeros(3, 1000, dtype=torch.long, device="meta")
     assert density.raw(where).device.type == "meta"
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_the_decoders_few_steps_are_its_many(axes: str) -> None:
+    field, *_ = trial_rays(32, 64, 33, axes)
+    features = torch.randn(300, 32, generator=torch.Generator().manual_seed(0))
+    for few, many in zip(field.decoder._at_once(features), field.decoder(features), strict=True):
+        torch.testing.assert_close(few, many, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("clamp", [math.inf, 0.7])
+@pytest.mark.parametrize(
+    ("up", "plain", "noise"), [(False, False, True), (True, False, True), (True, False, False), (False, True, False)]
+)
+def test_an_accelerators_layer_is_the_layer(up: bool, plain: bool, noise: bool, clamp: float) -> None:
+    torch.manual_seed(0)
+    size, kernel = (32 if up else 16), (1 if plain else 3)
+    layer = ModulatedConv(5, 7, 8, size, kernel, up=up, plain=plain, noise=noise, floor=0.3, folded=True)
+    layer.bias.data.normal_()
+    if layer.noise:
+        layer.noise_strength.data.fill_(0.4)
+    layer.requires_grad_(False)
+    x, w = torch.randn(1, 5, 16, 16), torch.randn(1, 8)
+    found = device_conv(layer, w, torch.float32, clamp)(x)
+    # Measured: 1.4e-6 of values up to 9.
+    torch.testing.assert_close(found, layer(x, w).clamp(-clamp, clamp), rtol=0, atol=1e-5)
+    assert found.is_contiguous()
+    half = device_conv(layer, w, torch.bfloat16, clamp)(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), found, rtol=0.05, atol=0.2)
 
 
 def test_what_lies_elsewhere_is_noticed(watched: OneDevice) -> None:
