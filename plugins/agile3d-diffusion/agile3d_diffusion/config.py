@@ -26,21 +26,27 @@ class DiffusionConfig:
     structure: float = 0.8
     """How much of the photo's own structure goes into the drawing, 0 to 1. With a large base: the weight of
     ``controlnet``."""
+    shape: float = 1.0
+    """How far a face takes on the style's proportions before it is redrawn, 0 to 1; "tiny" only."""
+    features: float = 1.0
+    """How much of an exemplar's features is laid over the face before it is redrawn, 0 to 1; "tiny" only."""
     color: float = 1.0
     """How far the face's colours are moved towards the exemplars' before it is redrawn, 0 to 1; "tiny" only."""
     detail: float = 1.0
     """How much of the photo's detail finer than the base's pixels is kept where the drawing follows the photo, 0 to
     1."""
-    fit_steps: int = 400
-    """Longest training on the exemplars; it ends earlier once exemplars that are held out get no nearer. 0: none."""
+    fit_steps: int = 200
+    """Longest training on the exemplars; it ends earlier once exemplars that are held out get no nearer. 0: none. Large
+    bases, which do not end earlier, want 400 or more."""
     batch: int = 8
     """Exemplars a step."""
     rate: float = 3e-3
     """Step size of Adam; large bases want 1e-4 or so."""
     rank: int = 16
     """Rank of the LoRA."""
-    prior: float = 0.1
-    """Weight of realistic faces in the training, which keep people different; 0 or more."""
+    prior: float = 0.3
+    """Weight of realistic faces in the training, which keep people different; 0 or more. "tiny" is shown their
+    collages."""
     faces: int = 32
     """How many realistic faces are looked at."""
 
@@ -73,6 +79,8 @@ class DiffusionConfig:
             ("strength", 0.01, 1),
             ("steps", 1, 1000),
             ("structure", 0, 1),
+            ("shape", 0, 1),
+            ("features", 0, 1),
             ("color", 0, 1),
             ("detail", 0, 1),
             ("fit_steps", 0, 1_000_000),

@@ -1,8 +1,9 @@
 """Exemplars and realistic faces -> LoRA of the tiny base: the style's stage of learning.
 
 Source: Ruiz et al., DreamBooth: Fine tuning text-to-image diffusion models for subject-driven generation, 2023. Their
-prior preservation keeps the variety of people by training on the model's own pictures as well. Here those are realistic
-faces in the style's colours, since this base knows no words that could tell the two kinds apart.
+prior preservation keeps the variety of people by training on the model's own pictures as well. Here those are collages
+of realistic faces (``collage.py``) in the style's colours, since this base knows no words that could tell the two kinds
+apart. They also show heads that are turned, while exemplars mostly look straight ahead.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def learn(
     Args:
         base: prepared by ``adapter.attach``; ends with the best weights seen.
         exemplars: (E, 3, S, S) in [-1, 1], at the base's size.
-        prior: (P, 3, S, S) realistic faces in the style's colours.
+        prior: (P, 3, S, S) collages of realistic faces.
         steps: at most so many.
-        batch: exemplars a step; a quarter as many realistic faces come along.
+        batch: exemplars a step; a quarter as many collages come along.
         rate: of Adam; falls to a tenth.
-        prior_weight: of the realistic faces' loss.
+        prior_weight: of the collages' loss.
         seed: all chance comes from it.
         told: called with the share of the work that is done.
     """

@@ -2,10 +2,12 @@
 
 At each noise level two predictions are made from the same noise: what the base sees in the noisy face, and what the
 style sees in the noisy drawing. The drawing moves towards the style's, and takes along the part of the face that the
-base could not explain. So the head stays where it is, and what a small base cannot draw is not lost.
+base could not explain. So the head stays where it is, and what a small base cannot draw is not lost. What is in the
+style already can be held, at every level anew, so that the rest is drawn to go with it.
 
 Sources: Meng et al., SDEdit, 2022 (``keep`` 0); Kulikov et al., FlowEdit: inversion-free text-based editing, 2024
-(``keep`` 1). Noise levels are counted as standard deviations over a clean picture, as in Karras et al., 2022.
+(``keep`` 1); Avrahami et al., Blended diffusion, 2022 (``held``). Noise levels are counted as standard deviations over
+a clean picture, as in Karras et al., 2022.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def levels_of(strength: float, steps: int) -> list[int]:
 
 
 @torch.no_grad()
-def redraw(base: TinyBase, faces: Tensor, strength: float, steps: int, keep: float) -> Tensor:
+def redraw(
+    base: TinyBase, faces: Tensor, strength: float, steps: int, keep: float, held: Tensor | None = None
+) -> Tensor:
     """Faces (N, 3, S, S) in [-1, 1] in the style of the LoRA that ``base`` carries.
 
     Args:
@@ -36,6 +40,7 @@ def redraw(base: TinyBase, faces: Tensor, strength: float, steps: int, keep: flo
         strength: how noisy the beginning is, above 0, up to 1.
         steps: how many levels.
         keep: share of what the base does not explain of the face that goes into the drawing, 0 ... 1.
+        held: (N, 1, S, S) how far each pixel stays as it is, 0 ... 1; none does if left out.
     """
     rng = torch.Generator().manual_seed(SEED)
     shares, drawing = noise_levels().double(), faces
@@ -48,5 +53,7 @@ def redraw(base: TinyBase, faces: Tensor, strength: float, steps: int, keep: flo
             plain = base(scale * (faces + spread[number] * noise), time)
         styled = base(scale * (drawing + spread[number] * noise), time)
         wanted = styled + keep * (faces - plain)
+        if held is not None:
+            wanted = wanted.lerp(faces, held)
         drawing = wanted + spread[number + 1] / spread[number] * (drawing - wanted)
     return drawing.clamp(-1, 1)
