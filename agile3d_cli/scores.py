@@ -198,7 +198,7 @@ def style_distance(renderings: Tensor, exemplars: Tensor, seed: int = 0, resampl
     Source: Binkowski et al., Demystifying MMD GANs, 2018; here on Lite0 features and with one resampling per side in
     which no picture is compared with itself.
     """
-    parts = _kernel(renderings, exemplars)
+    parts = kernels(renderings, exemplars)
     random = torch.Generator().manual_seed(seed)
     sides = len(renderings), len(exemplars)
     values = [_discrepancy(parts, *(_times_drawn(count, random) for count in sides)) for _ in range(resamples)]
@@ -216,7 +216,7 @@ def style_gain(before: Tensor, after: Tensor, exemplars: Tensor, seed: int = 0, 
     """
     if len(before) != len(after):
         raise ValueError(f"style_gain compares the same heads, but got {len(before)} and {len(after)}.")
-    parts = _kernel(before, exemplars), _kernel(after, exemplars)
+    parts = kernels(before, exemplars), kernels(after, exemplars)
     random = torch.Generator().manual_seed(seed)
     sides = len(before), len(exemplars)
 
@@ -227,7 +227,7 @@ def style_gain(before: Tensor, after: Tensor, exemplars: Tensor, seed: int = 0, 
     return _interval(gain([torch.ones(count).double() for count in sides]), values)
 
 
-def _kernel(renderings: Tensor, exemplars: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def kernels(renderings: Tensor, exemplars: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Kernel among the renderings, among the exemplars, and across."""
     both = torch.cat([renderings, exemplars]).double().cpu()
     count = len(renderings)

@@ -16,7 +16,7 @@ style from them and draws twenty other people, known by their latent, from three
 - ``pairs N``: as ours, with another number of stylized faces.
 
 Scores, each with a standard error (of the people's means over seeds and of the seeds' means over people, as roots of
-summed squares): ``style_distance`` (KID of Lite0 features to the truth of other people), ``paired`` (mean absolute
+summed squares): ``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute
 colour error to the person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of
 the box), ``views`` (colour disagreement of two views 15 degrees apart), ``rank1`` (how often the person's own truth is
 found first among all people's, front against front), ``rank1_head`` (the same for the mean embedding of three views,
@@ -55,7 +55,7 @@ from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.perceptual import style_features
 from agile3d_cli.prior.subjects import latent
-from agile3d_cli.scores import style_distance, view_consistency
+from agile3d_cli.scores import kernels, view_consistency
 from agile3d_cli.style.exemplars import read_exemplars
 from agile3d_cli.style.faces import BACKGROUND, PITCH, TRUNCATION, YAW, GeneratorFaces
 from agile3d_cli.style.stylize import fit_stylizer
@@ -228,8 +228,7 @@ def measured(
     truth: Truth, people: list[Person], base: BaseModel, work: Work, seed: int, chosen: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, list[float]], Tensor]]:
     """Each method taught by one seed's exemplars: its name, scores a person, and rows of pictures."""
-    # Style is compared with other people's truth: half of the pictures on each side.
-    true_features, half = style_features(torch.cat([person.images[:1] for person in people])), len(people) // 2
+    true_features = style_features(torch.cat([person.images[:1] for person in people]))
     exemplars = read_exemplars(truth.exemplars(seed), base.framing)
     started = time.process_time()
     stylizer, _, _ = fit_stylizer("linear", exemplars, GeneratorFaces(base, work.size), seed, silent)
@@ -244,12 +243,22 @@ def measured(
             model = make()
             seconds = time.process_time() - started + (0 if name in ("plain", "direct") else fitting)
             found, features, shown = measure(model, people)
-            found["style_distance"] = [
-                style_distance(features[:half], true_features[half:]).value,
-                style_distance(features[half:], true_features[:half]).value,
-            ]
+            found["style_distance"] = style_distances(features, true_features)
             found["seconds"] = [seconds]
             yield name, found, shown
+
+
+def style_distances(drawn: Tensor, true: Tensor) -> list[float]:
+    """KID of features (P, D) to those of the truth, where no person is compared with him- or herself.
+
+    One number a person: their mean is the distance, and the standard error of their mean is that of the distance (the
+    first term of a U-statistic's: twice a person's part, less once the whole).
+    Source: Gretton et al., A Kernel Two-Sample Test, 2012, lemma 6; the kernel is that of ``scores.style_distance``.
+    """
+    own, wanted, across = kernels(drawn, true)
+    terms = (own + wanted - across - across.T).fill_diagonal_(0)
+    parts = terms.sum(1) / (len(terms) - 1)
+    return list((2 * parts - parts.mean()).tolist())
 
 
 def _summary(found: dict[str, list[list[float]]]) -> dict[str, dict[str, float | None]]:

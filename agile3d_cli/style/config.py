@@ -57,7 +57,7 @@ class TransferConfig:
     steps: int = 1200
     batch: int = 4
     patch: int = 48
-    """Edge of the compared picture patches, pixels."""
+    """Edge of the compared picture patches, pixels; a quarter of the pictures'."""
     rate: float = 0.045
     """Adam's learning rate of the mean planes; falls to a twentieth."""
     output_rate: float = 4.5e-3
@@ -112,6 +112,6 @@ class Preset:
 
 PRESET_WORK = {
     "fast": Preset(pairs=120, size=192, steps=1200),
-    "standard": Preset(pairs=300, size=192, steps=2500),
-    "full": Preset(pairs=1000, size=192, steps=6000),
+    "standard": Preset(pairs=150, size=320, steps=2000),
+    "full": Preset(pairs=600, size=320, steps=6000),
 }

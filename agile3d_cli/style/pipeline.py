@@ -95,7 +95,7 @@ def learn_style(
         check_place(config.dataset)
     photos = find_photos(config.photos) if config.photos is not None else []
     preset = PRESET_WORK[config.preset]
-    settings = TransferConfig(steps=preset.steps, seed=config.seed)
+    settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
     base = for_portraits(load_base(config.base, choose_device(config.device)))
     pictures = read_exemplars(exemplars, base.framing)
     check = check_exemplars(pictures)

@@ -89,7 +89,7 @@ def plan_style(
         "exemplars": START + EXEMPLAR * exemplars,
         "stylizer": fit,
         "augment": drawing,
-        "transfer": SURFACE * share * preset.pairs + STEP * preset.steps,
+        "transfer": share * (SURFACE * preset.pairs + STEP * preset.steps),
         "bundle": FINISH,
     }
     pixels = preset.size**2

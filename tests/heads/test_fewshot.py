@@ -24,3 +24,18 @@ def test_the_nearest_is_found_and_nobody_is_nobodys(fewshot: ModuleType) -> None
     assert fewshot._found_first(drawn, true) == [1.0, 1.0, 0.0, 0.0]
     true[1] = fewshot.NOBODY
     assert fewshot._found_first(drawn, true)[1] == 0.0
+
+
+def test_style_is_compared_with_other_peoples_truth(fewshot: ModuleType) -> None:
+    rng = torch.Generator().manual_seed(0)
+    true = torch.randn(40, 8, generator=rng)
+    same, other = torch.randn(40, 8, generator=rng), true + torch.tensor([1.5] + [0.0] * 7)
+    near, far = (np.array(fewshot.style_distances(drawn, true)) for drawn in (same, other))
+    errors = [values.std(ddof=1) / 40**0.5 for values in (near, far)]
+    assert abs(near.mean()) < 3 * errors[0] and far.mean() > 4 * errors[1]
+    # Other draws of people scatter as the error says.
+    draws = torch.randn(200, 2, 40, 8, generator=rng)
+    draws[:, 0, :, 0] += 1.5
+    found = [np.array(fewshot.style_distances(*pair)) for pair in draws]
+    told = np.mean([values.std(ddof=1) / 40**0.5 for values in found])
+    assert np.std([values.mean() for values in found]) == pytest.approx(told, rel=0.25)
