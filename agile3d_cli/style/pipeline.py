@@ -74,7 +74,7 @@ def learn_style(
     """Learns a style from a folder of pictures and writes it to ``output``.
 
     An interrupted run leaves its work in ``output/.work``; with ``config.resume`` the next one goes on from there. What
-    was stylized is kept by a longer preset, too.
+    was stylized is kept by a longer preset whose pictures are of the same size.
 
     Args:
         exemplars: the folder.

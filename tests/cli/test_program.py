@@ -69,7 +69,10 @@ def test_without_a_command_help_is_shown(run: Run) -> None:
 
 
 def test_version(run: Run) -> None:
-    assert run("--version").stdout.startswith("agile3d ")
+    told = run("--version").stdout
+    assert told.startswith("agile3d ")
+    module = subprocess.run([sys.executable, "-m", "agile3d_cli", "--version"], capture_output=True, text=True)
+    assert module.stdout == told
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from agile3d_cli.style.measure import Moved
 
 preview.PREVIEW_SIZE = 32
 pipeline.PRESET_WORK = {"fast": Preset(pairs=10, size=48, steps=8)}
-pipeline.TransferConfig = lambda steps, seed: TransferConfig(steps=steps, seed=seed, batch=2, patch=16)
+pipeline.TransferConfig = lambda steps, patch, seed: TransferConfig(steps=steps, seed=seed, batch=2, patch=16)
 augment.measure_pair = lambda real, drawn: Moved(torch.zeros(468, 2), torch.zeros(()), torch.ones(384))
 main()
 """
