@@ -231,7 +231,9 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "PREVIEW_SIZE", 32)
     monkeypatch.setattr(score, "PEOPLE", 3)
     monkeypatch.setattr(style_pipeline, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
-    monkeypatch.setattr(style_pipeline, "TransferConfig", lambda steps, patch, seed: dataclasses.replace(BRIEF, steps=steps))
+    monkeypatch.setattr(
+        style_pipeline, "TransferConfig", lambda steps, patch, seed: dataclasses.replace(BRIEF, steps=steps)
+    )
     monkeypatch.setattr(augment, "measure_pair", unmoved)
 
 
