@@ -18,6 +18,7 @@ from agile3d_cli.heads.template import build_template
 from agile3d_cli.image import save_png
 from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.prior.subjects import latent
+from agile3d_cli.style.exemplars import TERMS
 from benchmarks.truths import STYLES, StyledSubject
 
 COUNT, SIZE, FINER = 24, 512, 2
@@ -27,6 +28,8 @@ TRUNCATION = 0.8
 YAW, PITCH = 0.3, 0.06
 """Turned by at most this much, radians; deviation of the pitch."""
 BACKGROUND = np.array([0.71, 0.78, 0.84])
+
+TERMS_TEXT = "SPDX-License-Identifier: CC0-1.0\nOrigin: drawn by tools/make_style_exemplars.py from CC0 head parts\n"
 
 
 def main(kit_folder: Path, name: str, folder: Path) -> None:
@@ -45,6 +48,7 @@ def main(kit_folder: Path, name: str, folder: Path) -> None:
         alpha = view.alpha[..., None]
         picture = (view.image * alpha + (1 - alpha) * BACKGROUND).reshape(SIZE, FINER, SIZE, FINER, 3).mean((1, 3))
         save_png(folder / f"{number:02d}.png", (picture * 255).round().astype(np.uint8))
+    (folder / TERMS).write_text(TERMS_TEXT, encoding="utf-8")
 
 
 if __name__ == "__main__":
