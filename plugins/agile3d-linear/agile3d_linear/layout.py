@@ -25,6 +25,11 @@ JAW_SIDE, UNDER_NOSE = 132, 2
 """Mesh points: the outline beside the mouth, and the foot of the nose."""
 
 
+def fractions(places: np.ndarray) -> np.ndarray:
+    """Places (..., 2) of the standard frame in the layout picture, u right and v down."""
+    return np.asarray((places * [1, -1] - [0, CENTRE_DOWN]) / (2 * HALF_WIDTH) + 0.5)
+
+
 @dataclass(frozen=True)
 class Layout:
     """The frame in which faces of all poses and proportions lie upon each other."""
@@ -42,9 +47,14 @@ class Layout:
     @cached_property
     def points(self) -> np.ndarray:
         """(504, 3) the mesh with its ring in the layout picture, fractions."""
-        flat = self.shape * TO_WORLD
-        flat = (flat - [0, CENTRE_DOWN, 0]) / (2 * HALF_WIDTH) + [0.5, 0.5, 0]
-        return with_ring(flat)
+        depth = (self.shape * TO_WORLD)[:, 2:] / (2 * HALF_WIDTH)
+        return with_ring(np.concatenate([fractions(self.shape[:, :2]), depth], 1))
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(T, T, 2) where pixels lie in the standard frame."""
+        across = ((np.arange(self.size) + 0.5) / self.size - 0.5) * 2 * HALF_WIDTH
+        return np.stack(np.meshgrid(across, -across - CENTRE_DOWN), -1)
 
     @cached_property
     def cover(self) -> Cover:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agile3d_linear.layout import CENTRE_DOWN, HALF_WIDTH, Layout
+from agile3d_linear.layout import Layout, fractions
 from agile3d_linear.mesh import LEFT_EYE, MOUTH, mirrored
 from agile3d_linear.natural import WITHIN, Relative
 from agile3d_linear.picture import blur, sample
@@ -45,7 +45,7 @@ Swelling = tuple[np.ndarray, float, float, float]
 def proportions(exemplars: Sequence[Relative], faces: Sequence[Relative], layout: Layout) -> np.ndarray:
     """(468, 3) how the exemplars' landmarks move to where their features truly are, standard frame; depth stays."""
     usual, wanted = (_mean_of(some, layout) for some in (faces, exemplars))
-    places = _places(layout)
+    places = layout.places
     found: list[Swelling] = []
     for parts, reach in FEATURES:
         middles = [layout.shape[list(part), :2].mean(0) for part in parts]
@@ -72,12 +72,6 @@ def _mean_of(faces: Sequence[Relative], layout: Layout) -> np.ndarray:
     return blur((mean + mean[:, ::-1])[..., None] / 2, DETAIL / layout.pixel)[..., 0]
 
 
-def _places(layout: Layout) -> np.ndarray:
-    """(T, T, 2) where pixels lie in the standard frame."""
-    across = ((np.arange(layout.size) + 0.5) / layout.size - 0.5) * 2 * HALF_WIDTH
-    return np.stack(np.meshgrid(across, -across - CENTRE_DOWN), -1)
-
-
 def _near(places: np.ndarray, middle: np.ndarray, reach: float) -> np.ndarray:
     return np.asarray(np.exp(-((places - middle) ** 2).sum(-1) / (2 * reach**2)))
 
@@ -92,8 +86,7 @@ def _sources(places: np.ndarray, swellings: Sequence[Swelling]) -> np.ndarray:
 
 def _shown(face: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """What a face (T, T) has at places (t, t, 2)."""
-    flat = (sources * [1, -1] - [0, CENTRE_DOWN]) / (2 * HALF_WIDTH) + 0.5
-    return sample(face[..., None], flat, "bilinear")[..., 0]
+    return sample(face[..., None], fractions(sources), "bilinear")[..., 0]
 
 
 def _alike(face: np.ndarray, other: np.ndarray, weight: np.ndarray) -> float:

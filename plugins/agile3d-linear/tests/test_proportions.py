@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from agile3d_linear.layout import CENTRE_DOWN, HALF_WIDTH, Layout
+from agile3d_linear.layout import Layout, fractions
 from agile3d_linear.mesh import LEFT_EYE, MOUTH, mirrored
 from agile3d_linear.natural import Relative
 from agile3d_linear.picture import blur, sample
@@ -30,7 +30,7 @@ def face(seed: int) -> np.ndarray:
     """Log lightness of brows, eyes with iris and white, nose and lips, with shades of its own."""
     rng = np.random.default_rng(seed)
     picture = blur(rng.standard_normal((LAYOUT.size, LAYOUT.size, 1)), 4.0)[..., 0]
-    places = grid()
+    places = LAYOUT.places
     for eye in EYES:
         away = places - middle(eye)
         oval = np.hypot(away[..., 0] / 0.2, away[..., 1] / 0.1)
@@ -42,19 +42,13 @@ def face(seed: int) -> np.ndarray:
     return picture
 
 
-def grid() -> np.ndarray:
-    across = ((np.arange(LAYOUT.size) + 0.5) / LAYOUT.size - 0.5) * 2 * HALF_WIDTH
-    return np.stack(np.meshgrid(across, -across - CENTRE_DOWN), -1)
-
-
 def larger(picture: np.ndarray, part: Sequence[int], scale: float) -> np.ndarray:
     """The picture with what lies around a part magnified, fading out."""
-    places = grid()
+    places = LAYOUT.places
     away = places - middle(part)
     near = np.exp(-(away**2).sum(-1, keepdims=True) / (2 * REACH**2))
     source = places - near * away * (1 - 1 / scale)
-    flat = (source * [1, -1] - [0, CENTRE_DOWN]) / (2 * HALF_WIDTH) + 0.5
-    return sample(picture[..., None], flat, "bilinear")[..., 0]
+    return sample(picture[..., None], fractions(source), "bilinear")[..., 0]
 
 
 def growth(moved: np.ndarray, part: Sequence[int]) -> float:
