@@ -5,7 +5,8 @@
 
 Synthetic heads can be redrawn in a style by formula (``truths.py``), so for every person the true stylized head is
 known from every side. Twenty exemplars show random people from random sides; each method (``rivals.py``) learns the
-style from them and draws twenty other people, known by their latent, from three sides:
+style from them and draws twenty other people, known by their latent, from three sides. Each seed has exemplars and
+people of its own:
 
 - ``plain``: the head without a style, what doing nothing scores.
 - ``ours``: ``agile3d new-style`` with the linear stylizer.
@@ -15,13 +16,13 @@ style from them and draws twenty other people, known by their latent, from three
 - ``shape off``: as ours, without the style's displacement.
 - ``pairs N``: as ours, with another number of stylized faces.
 
-Scores, each with a standard error (of the people's means over seeds and of the seeds' means over people, as roots of
-summed squares): ``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute
-colour error to the person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of
-the box), ``views`` (colour disagreement of two views 15 degrees apart), ``rank1`` (how often the person's own truth is
-found first among all people's, front against front), ``rank1_head`` (the same for the mean embedding of three views,
-less what all heads of a set share), ``relief`` (depth range of the face over the truth's), ``seconds`` of processor
-time. Prints one JSON document, and writes a sheet for each style.
+Scores, each with a standard error (over people, and wider where seeds differ by more than their people explain):
+``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute colour error to the
+person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of the box), ``views``
+(colour disagreement of two views 15 degrees apart), ``rank1`` (how often the person's own truth is found first among
+the seed's twenty, front against front), ``rank1_head`` (the same for the mean embedding of three views, less what all
+heads of a set share), ``relief`` (depth range of the face over the truth's), ``seconds`` of processor time. Prints one
+JSON document, and writes a sheet of the first seed for each style.
 """
 
 from __future__ import annotations
@@ -123,15 +124,15 @@ class Truth:
             label = camera.portrait_label(rng.uniform(-YAW, YAW), PITCH * rng.normal())
             save_png(folder / f"{number:02d}.png", to_array(_shown(subject.render(label, EXEMPLAR_SIZE))))
 
-    def people(self, count: int) -> list[Person]:
-        """The same people for every seed."""
-        return [self._kept_person(number) for number in range(count)]
+    def people(self, seed: int, count: int) -> list[Person]:
+        """People of whom no exemplar shows any."""
+        return [self._kept_person(seed, number) for number in range(count)]
 
-    def _kept_person(self, number: int) -> Person:
-        file = self._keep / f"person-{number:02d}.safetensors"
+    def _kept_person(self, seed: int, number: int) -> Person:
+        file = self._keep / f"people-{seed}" / f"{number:02d}.safetensors"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(vars(self._person(FIRST + 900_000 + number)), file)
+            save_file(vars(self._person(FIRST + 900_000 + 1000 * seed + number)), file)
         return Person(**load_file(file))
 
     def _person(self, number: int) -> Person:
@@ -209,18 +210,17 @@ def _range(depth: Tensor) -> float:
 
 def run(truth: Truth, base: BaseModel, work: Work, seeds: int, chosen: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
     """Every method on one style: its scores, and rows of pictures for the sheet."""
-    people = truth.people(work.people)
     rows: dict[str, dict[str, list[list[float]]]] = {}
     pictures: dict[str, Tensor] = {}
     for seed in range(seeds):
+        people = truth.people(seed, work.people)
+        pictures.setdefault("truth", torch.stack([torch.cat([p.images[0], p.images[2]], 2) for p in people]))
         for name, found, shown in measured(truth, people, base, work, seed, chosen):
             for score, values in found.items():
                 rows.setdefault(name, {}).setdefault(score, []).append(values)
             pictures.setdefault(name, shown)
             sys.stderr.write(f"{truth.style.name} seed {seed} {name}: {_told(rows[name])}\n")
-    true = torch.stack([torch.cat([person.images[0], person.images[2]], 2) for person in people])
-    columns = {"truth": true, **pictures}
-    sheet = torch.cat([torch.cat(list(column[:6]), 1) for column in columns.values()], 2)
+    sheet = torch.cat([torch.cat(list(column[:6]), 1) for column in pictures.values()], 2)
     return {name: _summary(found) for name, found in rows.items()}, sheet
 
 
@@ -236,9 +236,6 @@ def measured(
     with tempfile.TemporaryDirectory() as place:
         pupil = Pupil(base, exemplars, stylizer, work, seed, Path(place))
         for name, make in methods(pupil, chosen).items():
-            if name == "plain" and seed:
-                # It learns nothing from the exemplars.
-                continue
             started = time.process_time()
             model = make()
             seconds = time.process_time() - started + (0 if name in ("plain", "direct") else fitting)
@@ -265,13 +262,25 @@ def _summary(found: dict[str, list[list[float]]]) -> dict[str, dict[str, float |
     """Mean and standard error of values that are listed by seed, then by person."""
     facts = {}
     for score, values in found.items():
-        table = np.array(values)
-        errors = [
-            np.std(means, ddof=1) / np.sqrt(len(means)) for means in (table.mean(0), table.mean(1)) if len(means) > 1
-        ]
-        error = round(float(np.sqrt(np.square(errors).sum())), 5) if errors else None
-        facts[score] = {"mean": round(float(table.mean()), 5), "standard_error": error}
+        error = standard_error(np.array(values))
+        mean = float(np.mean(values))
+        facts[score] = {"mean": round(mean, 5), "standard_error": None if error is None else round(error, 5)}
     return facts
+
+
+def standard_error(table: np.ndarray) -> float | None:
+    """Of the mean of values (seeds, people), each seed with people of its own; None for a single value.
+
+    People count as independent unless seeds differ by more than that explains: the larger one of the mean squares
+    within and between seeds, as in a one-way analysis of variance with random effects.
+    """
+    seeds, people = table.shape
+    squares = []
+    if people > 1:
+        squares.append(table.var(1, ddof=1).mean())
+    if seeds > 1:
+        squares.append(people * table.mean(1).var(ddof=1))
+    return float(np.sqrt(max(squares) / table.size)) if squares else None
 
 
 def _told(found: dict[str, list[list[float]]]) -> str:

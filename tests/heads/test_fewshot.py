@@ -10,12 +10,20 @@ import torch
 
 
 def test_errors_hold_people_and_seeds(fewshot: ModuleType) -> None:
-    values = [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]
-    told = fewshot._summary({"paired": values, "seconds": [[7.0]]})
-    people, seeds = np.std([1.5, 3.5, 5.5], ddof=1) / 3**0.5, np.std([3.0, 4.0], ddof=1) / 2**0.5
-    assert told["paired"]["mean"] == 3.5
-    assert told["paired"]["standard_error"] == pytest.approx(np.hypot(people, seeds), abs=1e-5)
+    alike = np.array([[1.0, 3.0, 5.0], [2.0, 3.0, 4.0]])
+    assert fewshot.standard_error(alike) == pytest.approx((2.5 / 6) ** 0.5), "seeds agree: people alone"
+    apart = np.array([[1.0, 2.0, 3.0], [7.0, 8.0, 9.0]])
+    assert fewshot.standard_error(apart) == pytest.approx(18**0.5 / 2**0.5), "seeds differ: as the seeds' means do"
+    told = fewshot._summary({"paired": alike.tolist(), "seconds": [[7.0]]})
+    assert told["paired"] == {"mean": 3.0, "standard_error": pytest.approx(0.6455, abs=1e-4)}
     assert told["seconds"] == {"mean": 7.0, "standard_error": None}
+
+
+def test_the_error_is_that_of_other_draws(fewshot: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    tables = rng.normal(size=(2000, 3, 20)) + rng.normal(size=(2000, 3, 1))
+    told = np.mean([fewshot.standard_error(table) ** 2 for table in tables]) ** 0.5
+    assert tables.mean((1, 2)).std() == pytest.approx(told, rel=0.08)
 
 
 def test_the_nearest_is_found_and_nobody_is_nobodys(fewshot: ModuleType) -> None:
