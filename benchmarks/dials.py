@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def turned(style: StyleDifference, color: float = 1.0, structure: float = 1.0) -> StyleDifference:
     """The style with two dials at these positions."""
     weights = {name: color * value for name, value in style.weights.items()}
-    return StyleDifference(weights, None if style.displacement is None else structure * style.displacement)
+    moved = None if style.displacement is None else structure * style.displacement
+    return StyleDifference(weights, moved, style.contour and style.contour.faded(color))
 
 
 def _front(base: BaseModel, style: StyleDifference, people: int) -> Tensor:

@@ -27,6 +27,7 @@ from agile3d_cli.models.styled import StyleDifference, in_style, stylized
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 from agile3d_cli.style.augment import Pairs, make_pairs
 from agile3d_cli.style.config import TransferConfig
+from agile3d_cli.style.contours import contour_of
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.exemplars import ExemplarSet
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
@@ -89,7 +90,7 @@ class Styled:
         z = z.to(next(model.parameters()))
         ws = model.mapping(z)
         subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None].to(z))
-        return GeneratorHead(model, in_style(subject, self.painter, ws))
+        return GeneratorHead(model, in_style(subject, model, self.painter, ws), self.difference.contour)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ class Pupil:
         displacement = style_displacement(pairs, self.base, stylizer=self.stylizer) if shape else None
         config = TransferConfig(steps=self.work.steps, seed=self.seed)
         state = self.folder / f"{name}.safetensors"
-        difference = transfer(pairs, self.base, displacement, config, state, silent).difference
+        learnt = transfer(pairs, self.base, displacement, config, state, silent).difference
+        difference = replace(learnt, contour=contour_of(self.exemplars.images))
         return Styled(self.base.generator, difference, stylized(self.base.generator, difference))
 
 

@@ -75,7 +75,7 @@ class Latent:
             moved = displacement if moved is None else moved + displacement
         subject = generator.subject(self.ws, weights, moved)
         if painter is not None:
-            subject = replace(in_style(subject, painter, self.ws), strength=color)
+            subject = replace(in_style(subject, generator, painter, self.ws), strength=color)
         if self.paint is not None:
             tones, broad = soften(self.paint, TONE), soften(self.paint, BROAD)
             early, late = min(1.0, 2 * identity), max(0.0, 2 * identity - 1)

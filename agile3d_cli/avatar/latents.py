@@ -61,7 +61,8 @@ def build_head(
         return GeneratorHead(base.generator, latent.subject(base.generator))
     painter = stylized(base.generator, style, color)
     moved = None if style.displacement is None else structure * style.displacement[None].to(latent.ws)
-    return GeneratorHead(base.generator, latent.subject(base.generator, painter, moved, identity, color))
+    subject = latent.subject(base.generator, painter, moved, identity, color)
+    return GeneratorHead(base.generator, subject, style.contour and style.contour.faded(color))
 
 
 def open_style(bundle: StyleBundle, base: BaseModel) -> StyleDifference:

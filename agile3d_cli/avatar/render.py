@@ -14,7 +14,9 @@ from scipy.ndimage import label as label_parts
 from torch import Tensor
 
 from agile3d_cli import camera
+from agile3d_cli.avatar.contour import with_contour
 from agile3d_cli.avatar.head import Rendering
+from agile3d_cli.models.contour import Contour
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.volume import (
     TINY,
@@ -60,10 +62,13 @@ RAYS = 1 << 14
 
 
 class GeneratorHead:
-    """One head of a generator as a ``Head``. Holds caches, so make one per subject and keep it."""
+    """One head of a generator as a ``Head``. Holds caches, so make one per subject and keep it.
 
-    def __init__(self, generator: TriplaneGenerator, subject: Subject):
-        self._generator, self._subject = generator, subject
+    A style's contour is drawn on its views; the field knows nothing of it.
+    """
+
+    def __init__(self, generator: TriplaneGenerator, subject: Subject, contour: Contour | None = None):
+        self._generator, self._subject, self._contour = generator, subject, contour
         self._guide = self._make_guide()
         self._cells = self._make_cells()
 
@@ -97,7 +102,8 @@ class GeneratorHead:
         views = [self._view(label[None].to(self._subject.planes), size) for label in labels]
         colour, alpha, depth = (torch.cat(column) for column in zip(*views, strict=True))
         image = (2 * colour - alpha) + (1 - alpha) * background
-        return Rendering(image.clamp(-1, 1), alpha, depth)
+        seen = Rendering(image.clamp(-1, 1), alpha, depth)
+        return seen if self._contour is None else with_contour(seen, self._contour, background)
 
     def _view(self, label: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         origins, directions = camera.rays(label, size, size)

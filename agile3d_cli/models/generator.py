@@ -17,7 +17,7 @@ from agile3d_cli.models.backbone import Backbone, Mapping
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import Deformation
 from agile3d_cli.models.superresolution import Superresolution
-from agile3d_cli.models.triplane import Decoder, Palette, plane_features
+from agile3d_cli.models.triplane import DARKEST, Decoder, Palette, plane_features
 
 PAINT_FADES = (-0.1, 0.03)
 """Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
@@ -51,6 +51,8 @@ class Subject:
     and not to ``FEATURES``."""
     strength: float = 1.0
     """How much of the style ``style`` holds, 0 to 1: the less, the more of the paint shows as it was painted."""
+    purity: float = 1.0
+    """How much colour the style leaves to a thing, 0 to 1: paint beside it keeps no more."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ class TriplaneGenerator(nn.Module):
             added = torch.lerp(added, still * _calm(added), subject.strength)
         # Hair before an eye or a brow stays hair.
         hidden = before[:, HIDING].sum(1) * (1 - after[:, HIDING].sum(1)) * subject.strength
-        return torch.lerp(self.decoder.colour(drawn, _sum(tone, added)), plain, hidden[..., None])
+        styled = self.decoder.colour(drawn, _sum(tone, added))
+        if added is not None and subject.purity < 1:
+            styled = torch.lerp(_shaded(self.decoder.colour(drawn, tone), styled), styled, subject.purity)
+        return torch.lerp(styled, plain, hidden[..., None])
 
     def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
         """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""
@@ -201,6 +206,14 @@ def _calm(added: Tensor) -> Tensor:
     lightness = added.mean(-1, keepdim=True)
     other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
     return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other)
+
+
+def _shaded(colour: Tensor, painted: Tensor) -> Tensor:
+    """Colours (N, P, F) as light or dark as painted ones, and of no other hue: a share of them all, towards black or
+    white. Squashing a pale colour further would make it purer."""
+    before, after = (each.mean(-1, keepdim=True).clamp(DARKEST, 1 - DARKEST) for each in (colour, painted))
+    darker, lighter = colour * after / before, 1 - (1 - colour) * (1 - after) / (1 - before)
+    return torch.where(after < before, darker, lighter)
 
 
 def front_share(points: Tensor) -> Tensor:

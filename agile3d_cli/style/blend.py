@@ -1,7 +1,7 @@
 """Two styles -> one between them.
 
-A style is a difference of weights and a displacement, both linear, so a blend is their weighted sum: at 0 it is the
-first style, at 1 the second.
+A style is a difference of weights, a displacement and a contour, all linear, so a blend is their weighted sum: at 0 it
+is the first style, at 1 the second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from agile3d_cli.bundle import StyleBundle
 from agile3d_cli.errors import ConfigError, UsageError
 from agile3d_cli.licenses import join_notes
 from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.contour import contour_between
 from agile3d_cli.models.styled import StyleDifference, read_difference
 from agile3d_cli.style.preview import kept, views_of
 
@@ -75,9 +76,10 @@ def between(first: StyleDifference, second: StyleDifference, weight: float) -> S
         like = next(side for side in sides if side is not None)
         one, two = (torch.zeros_like(like) if side is None else side for side in sides)
         weights[name] = torch.lerp(one, two, weight)
+    contour = contour_between(first.contour, second.contour, weight)
     moved = [side.displacement for side in (first, second)]
     if moved[0] is None and moved[1] is None:
-        return StyleDifference(weights, None)
+        return StyleDifference(weights, None, contour)
     like = next(field for field in moved if field is not None)
     one, two = (torch.zeros_like(like) if field is None else field for field in moved)
-    return StyleDifference(weights, torch.lerp(one, two, weight))
+    return StyleDifference(weights, torch.lerp(one, two, weight), contour)

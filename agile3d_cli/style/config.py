@@ -69,6 +69,8 @@ class TransferConfig:
     tones: bool = True
     """Whether the colours of the head's parts are the style's; they show at the back and the shoulders too, which
     pictures hardly show."""
+    contour: bool = True
+    """Whether a line that the exemplars draw around heads is drawn on views."""
     edges: float = 0.5
     smooth: float = 0.03
     small: float = 2e-3

@@ -26,5 +26,6 @@ def people_in(
         weights = generator.deformation.weights(z) if generator.deforms else None
         moved = None if difference.displacement is None else difference.displacement[None].to(z)
         ws = generator.mapping(z)
-        styled = in_style(generator.subject(ws, weights, moved), painter, ws)
-        yield GeneratorHead(generator, generator.subject(ws, weights)), GeneratorHead(generator, styled)
+        styled = in_style(generator.subject(ws, weights, moved), generator, painter, ws)
+        plain = GeneratorHead(generator, generator.subject(ws, weights))
+        yield plain, GeneratorHead(generator, styled, difference.contour)

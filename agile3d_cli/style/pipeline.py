@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from agile3d_cli.scores import NOT_MEASURED, Scores
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
 from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
+from agile3d_cli.style.contours import contour_of
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
@@ -128,15 +129,17 @@ def learn_style(
     displacement = style_displacement(pairs, base, shown, stylizer) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
-    people = views_of(base, learnt.difference)
-    scores = score_style(base, learnt.difference, as_batch(pictures, SIZE), progress)
+    contour = contour_of(pictures.images) if settings.contour else None
+    difference = replace(learnt.difference, contour=contour)
+    people = views_of(base, difference)
+    scores = score_style(base, difference, as_batch(pictures, SIZE), progress)
     clock.lap("scores")
     terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(
         name=config.name,
         license=terms.license,
         base=base.reference,
-        tensors=learnt.difference.tensors(),
+        tensors=difference.tensors(),
         preview=kept(people),
         summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
         created=datetime.date.today().isoformat(),

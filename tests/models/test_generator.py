@@ -26,6 +26,7 @@ from agile3d_cli.models.config import (
     SuperresolutionConfig,
     TraitsConfig,
 )
+from agile3d_cli.models.contour import Contour
 from agile3d_cli.models.generator import (
     FEATURES,
     HIDING,
@@ -39,7 +40,7 @@ from agile3d_cli.models.generator import (
     front_share,
     mean_style,
 )
-from agile3d_cli.models.styled import ACCENTS, StyleDifference, read_difference, stylized
+from agile3d_cli.models.styled import ACCENTS, StyleDifference, colour_kept, read_difference, stylized
 from agile3d_cli.models.triplane import DARKEST, plane_features
 from agile3d_cli.prior.config import MINI
 
@@ -226,6 +227,40 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
     torch.testing.assert_close(found[:, ahead], generator.decoder.colour(drawn, tone)[:, ahead])
 
 
+def test_paint_on_grey_material_is_grey() -> None:
+    generator = made(PARTED)
+    plain = generator.from_latent(torch.randn(1, 6, generator=torch.Generator().manual_seed(2)))
+    assert plain.palette is not None
+    rng = torch.Generator().manual_seed(7)
+    style, paint = (size * torch.randn(plain.planes.shape, generator=rng) for size in (1, 8))
+    look = Look(points(), raw_at(generator, plain.planes), points()[..., 0])
+    ahead = (front_share(points()) == 1)[0, :, 0]
+
+    def drawn(purity: float, painted: bool = True) -> Tensor:
+        subject = dataclasses.replace(plain, style=style, purity=purity, paint=paint if painted else None)
+        return generator.colours(subject, look)[0, ahead]
+
+    bare, dull, pure, half = drawn(0.0, painted=False), drawn(0.0), drawn(1.0), drawn(0.5)
+    torch.testing.assert_close(half, (dull + pure) / 2)
+    # As light as the paint makes it, in the material's own hue: a share of its colour, or of its distance to white.
+    torch.testing.assert_close(dull.mean(-1), pure.mean(-1), atol=1e-3, rtol=0)
+    darker = dull.mean(-1) < bare.mean(-1)
+    assert darker.any() and not darker.all()
+    shares = torch.where(darker[:, None], dull / bare, (1 - dull) / (1 - bare))
+    assert float((shares.amax(-1) - shares.amin(-1)).abs().max()) < 1e-4
+    assert float((pure - dull).abs().max()) > 0.02, "where nothing is held back, paint brings its own hue"
+
+
+def test_how_much_colour_a_style_keeps_is_read_from_its_palette() -> None:
+    base = made(PARTED)
+    layer = base.palette.layer.weight.detach().unflatten(0, (-1, 3))
+    grey = layer.mean(1, keepdim=True)
+    for kept, wanted in ((0.25, 0.25), (1.0, 1.0), (2.0, 1.0)):
+        change = (3 * grey + kept * (layer - grey) - layer).flatten(0, 1)
+        painter = stylized(base, StyleDifference({"palette.layer.weight": change}, None))
+        assert colour_kept(base, painter) == pytest.approx(wanted, abs=1e-5), "lightness does not count"
+
+
 def test_features_are_those_of_the_face() -> None:
     assert {PARTS[part] for part in FEATURES} == {"eyes", "brows", "lashes", "teeth", "iris"}
     assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"}
@@ -388,6 +423,17 @@ def test_style_difference_round_trip() -> None:
     # The base itself is left as it was, and nothing else differs.
     same = [name for name, value in full.state_dict().items() if torch.equal(value, base.state_dict()[name])]
     assert set(base.state_dict()) - set(same) == {"backbone.mean_planes"}
+
+
+def test_a_contour_is_stored_with_its_style() -> None:
+    line = Contour(0.01, 0.75, (0.125, 0.25, 0.5))
+    stored = StyleDifference({}, None, line).tensors()
+    back = read_difference(stored, made(MICRO), "mine").contour
+    assert back is not None and torch.allclose(back.tensor(), line.tensor())
+    assert read_difference({}, made(MICRO), "mine").contour is None
+    for bad in (torch.full((5,), torch.nan), torch.full((5,), 1.5), -line.tensor(), torch.zeros(4)):
+        with pytest.raises(RefusedError, match="contour"):
+            read_difference({"contour": bad}, made(MICRO), "mine")
 
 
 def test_a_styles_accents_follow_the_persons_tones() -> None:

@@ -1,0 +1,69 @@
+"""Views of a head -> the same with a style's line around the head and where one part of it hides another.
+
+A line that follows the view cannot lie in the head's own colours: seen from elsewhere it would be a smear on a cheek.
+So it is found anew in each picture, from what is covered and how deep it lies. It is drawn on the nearer side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from agile3d_cli import camera
+from agile3d_cli.avatar.head import Rendering
+from agile3d_cli.models.contour import Contour
+
+JUMP, STEEP = 0.02, 10.0
+"""World units by which depth jumps where one part hides another, beyond what a surface of this slope falls away from a
+pixel to the next."""
+COVERED = 0.5
+"""Alpha from which on a pixel belongs to the head."""
+FINER = 2
+"""Parts along a pixel's edge for which the line is found, so that it has no steps."""
+
+
+def with_contour(seen: Rendering, contour: Contour, background: float) -> Rendering:
+    """The views with the line on them; ``background`` is the grey, in [-1, 1], that they stand on."""
+    share = contour.opacity * _coverage(seen.alpha, seen.depth, contour.width).to(seen.image)
+    ink = 2 * seen.image.new_tensor(contour.colour)[:, None, None] - 1
+    # A pixel at the rim shows the line over as much of it as is covered.
+    line = seen.alpha * ink + (1 - seen.alpha) * background
+    return replace(seen, image=torch.lerp(seen.image, line, share))
+
+
+def _coverage(alpha: Tensor, depth: Tensor, width: float) -> Tensor:
+    """How much of each pixel the line takes, (N, 1, H, W) from 0 to 1: the mean over ``FINER`` squared parts of it."""
+    least = JUMP + STEEP * camera.RADIUS / (camera.FOCAL * alpha.shape[-1])
+    alpha = F.interpolate(alpha.cpu(), scale_factor=FINER, mode="bilinear", align_corners=False)
+    depth = F.interpolate(depth.cpu(), scale_factor=FINER, mode="nearest")
+    pairs = zip(alpha[:, 0].numpy(), depth[:, 0].numpy(), strict=True)
+    drawn = [_line(a >= COVERED, d, width * alpha.shape[-1], least) for a, d in pairs]
+    return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
+
+
+def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> np.ndarray:
+    """The line on pixels (H, W), ``width`` pixels wide, where depth jumps by ``least`` or a solid ends; all of what is
+    not solid counts as line, for nothing else is seen of it than the little that it covers."""
+    deep = np.where(solid, depth, np.inf)
+    hidden = ~solid | _behind(deep, least)
+    away, (row, column) = distance_transform_edt(~hidden, return_indices=True)
+    # The pixels beyond a jump are hidden from; the line is drawn on what hides them.
+    nearer = solid & (deep[row, column] - np.where(solid, deep, 0) > least)
+    reach = np.clip(width + 1 - away, 0, 1) * nearer
+    return np.where(solid, reach, 1).astype(np.float32)
+
+
+def _behind(deep: np.ndarray, least: float) -> np.ndarray:
+    """Which pixels (H, W) lie beyond one of their four neighbours by more than ``least``."""
+    found = np.zeros(deep.shape, bool)
+    for axis in (0, 1):
+        step = np.diff(np.where(np.isinf(deep), 1e3, deep), axis=axis)
+        one, two = (slice(None),) * axis, (slice(None),) * (1 - axis)
+        found[(*one, slice(1, None), *two)] |= step > least
+        found[(*one, slice(None, -1), *two)] |= step < -least
+    return found
