@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 from torch import Tensor
 
 from agile3d_cli import camera
@@ -23,6 +23,8 @@ JUMP, STEEP = 0.02, 10.0
 pixel to the next."""
 COVERED = 0.5
 """Alpha from which on a pixel belongs to the head."""
+SHORTEST = 0.015
+"""Share of the picture's edge: where less than that hides something, among locks of hair, no pen would set a line."""
 FINER = 2
 """Parts along a pixel's edge for which the line is found, so that it has no steps."""
 
@@ -50,12 +52,20 @@ def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> n
     """The line on pixels (H, W), ``width`` pixels wide, where depth jumps by ``least`` or a solid ends; all of what is
     not solid counts as line, for nothing else is seen of it than the little that it covers."""
     deep = np.where(solid, depth, np.inf)
-    hidden = ~solid | _behind(deep, least)
+    hidden = ~solid | _long(_behind(deep, least), round(SHORTEST * len(deep)))
     away, (row, column) = distance_transform_edt(~hidden, return_indices=True)
     # The pixels beyond a jump are hidden from; the line is drawn on what hides them.
     nearer = solid & (deep[row, column] - np.where(solid, deep, 0) > least)
     reach = np.clip(width + 1 - away, 0, 1) * nearer
     return np.where(solid, reach, 1).astype(np.float32)
+
+
+def _long(found: np.ndarray, least: int) -> np.ndarray:
+    """Connected pixels (H, W) where there are at least so many of them."""
+    parts, _ = label(found, np.ones((3, 3)))
+    counts = np.bincount(parts.ravel())
+    counts[0] = 0
+    return np.asarray((counts >= least)[parts])
 
 
 def _behind(deep: np.ndarray, least: float) -> np.ndarray:

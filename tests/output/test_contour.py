@@ -56,6 +56,9 @@ def test_what_hides_something_is_outlined_and_a_slope_is_not() -> None:
     slope = torch.linspace(2.2, 2.8, SIZE).expand(1, 1, SIZE, SIZE)
     assert not inked(seen(alpha, slope)).any()
     assert not inked(seen(alpha, torch.where(near, 2.59, 2.6))).any(), "hair on skin is no jump"
+    lock = torch.full_like(alpha, 2.3)
+    lock[..., 40, 60] = 2.6
+    assert not inked(seen(alpha, lock)).any(), "a gap of one pixel between locks is none"
 
 
 def test_it_grows_with_the_picture_and_fades() -> None:
