@@ -61,11 +61,11 @@ def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> n
 
 
 def _long(found: np.ndarray, least: int) -> np.ndarray:
-    """Connected pixels (H, W) where there are at least so many of them."""
+    """Connected pixels (H, W) where there are more than ``least`` of them."""
     parts, _ = label(found, np.ones((3, 3)))
     counts = np.bincount(parts.ravel())
     counts[0] = 0
-    return np.asarray((counts >= least)[parts])
+    return np.asarray((counts > least)[parts])
 
 
 def _behind(deep: np.ndarray, least: float) -> np.ndarray:
