@@ -1,7 +1,7 @@
 """Stylizers compared on the same exemplars and faces: how near, how faithful, how varied, how quick?
 
     python -m benchmarks.stylizers [--exemplars FOLDER ...] [--held-out FOLDER] [--photos FOLDER] [--stylizer NAME ...]
-        [--count 24]
+        [--count 24] [--shown 8]
 
 The installed stylizers are fitted to exemplars, and judged by pictures of the style that are held out: those of a
 folder of their own, where there is one, else some of the exemplars. They redraw heads of the base generator, and photos
@@ -65,7 +65,7 @@ OTHER_FACES = 1_000_003
 REAL = 32
 """Faces whose colours the colour transfer starts from."""
 SHOWN = 8
-"""Faces on a sheet."""
+"""Faces on a sheet, unless told otherwise."""
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -171,7 +171,7 @@ def split(exemplars: ExemplarSet, fitted: int, further: ExemplarSet | None) -> W
 
 def compare(
     wanted: Wanted, chosen: Sequence[FoundStylizer], groups: dict[str, Faces], sampler: RememberedFaces, seed: int,
-    kept: Path | None,
+    kept: Path | None, shown: int = SHOWN,
 ) -> tuple[dict[str, Any], np.ndarray]:  # fmt: skip
     """Every row on one set of exemplars: the scores, and the sheet."""
     real = sampler.sample(REAL, torch.Generator().manual_seed(seed)).images
@@ -188,12 +188,12 @@ def compare(
             rows[found.name] |= {"error": str(error)}
             continue
         rows[found.name] |= {"seconds_fitting": seconds}
-    columns, features = {"exemplars": _spread(wanted.shown, SHOWN)}, {}
+    columns, features = {"exemplars": _spread(wanted.shown, shown)}, {}
     for name, maker in makers.items():
         started = time.perf_counter()
         drawn = {group: maker.stylize(faces.images) if maker else faces.images for group, faces in groups.items()}
         seconds = (time.perf_counter() - started) / sum(len(images) for images in drawn.values())
-        columns[name] = _shown(drawn)
+        columns[name] = _shown(drawn, shown)
         features[name] = {group: head_features(images) for group, images in drawn.items()}
         row: dict[str, Any] = rows.get(name, {}) | ({"seconds_per_picture": round(seconds, 3)} if maker else {})
         for group, faces in groups.items():
@@ -207,14 +207,14 @@ def compare(
 
 
 def sheet(columns: dict[str, Tensor]) -> np.ndarray:
-    """Columns (N, 3, SIZE, SIZE) of pictures side by side under their names, as many rows as each column has."""
-    count, title = min(len(images) for images in columns.values()), 24
+    """Columns (N, 3, SIZE, SIZE) of pictures side by side under their names."""
+    count, title = max(len(images) for images in columns.values()), 24
     page = Image.new("RGB", (SIZE * len(columns), title + SIZE * count), "white")
     draw = ImageDraw.Draw(page)
     for column, (name, images) in enumerate(columns.items()):
         draw.text((SIZE * column + 6, 6), name, fill="black")
-        for row in range(count):
-            page.paste(Image.fromarray(to_array(images[row])), (SIZE * column, title + SIZE * row))
+        for row, image in enumerate(images):
+            page.paste(Image.fromarray(to_array(image)), (SIZE * column, title + SIZE * row))
     return np.asarray(page)
 
 
@@ -250,11 +250,11 @@ def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
     return pixels.mean(1)[:, None, None], pixels.std(1).clamp(min=1e-3)[:, None, None]
 
 
-def _shown(groups: dict[str, Tensor]) -> Tensor:
-    """SHOWN pictures or fewer of all groups: each further group gets its share, the first what they leave."""
+def _shown(groups: dict[str, Tensor], count: int) -> Tensor:
+    """``count`` pictures or fewer of all groups: each further group gets its share, the first what they leave."""
     first, *others = groups.values()
-    further = [_spread(images, SHOWN // len(groups)) for images in others]
-    return torch.cat([_spread(first, SHOWN - sum(map(len, further))), *further])
+    further = [_spread(images, count // len(groups)) for images in others]
+    return torch.cat([_spread(first, count - sum(map(len, further))), *further])
 
 
 def _spread(images: Tensor, count: int) -> Tensor:
@@ -278,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fitted", type=int, default=16, help="exemplars to fit to where no folder is held out")
     parser.add_argument("--photos", type=Path, help="folder of photos to redraw too")
     parser.add_argument("--count", type=int, default=24, help="heads, and photos at most")
+    parser.add_argument("--shown", type=int, default=SHOWN, help="rows of a sheet")
     parser.add_argument("--stylizer", nargs="+", help="only these")
     parser.add_argument("--keep", type=Path, help="folder of fitted stylizers: what it holds is not fitted again")
     parser.add_argument("--base", default="mini", help="name or file of the generator")
@@ -311,8 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, (pictures, further) in sets.items():
         sys.stderr.write(f"{name}\n")
         facts, page = compare(
-            split(pictures, args.fitted, further), chosen, groups, sampler, args.seed, args.keep and args.keep / name
-        )
+            split(pictures, args.fitted, further), chosen, groups, sampler, args.seed,
+            args.keep and args.keep / name, args.shown,
+        )  # fmt: skip
         facts |= {"notes": pictures.notes, "sheet": str(save_png(args.out / f"stylizers-{name}.png", page))}
         compared[name] = facts
     counts = {group: len(faces.images) for group, faces in groups.items()}

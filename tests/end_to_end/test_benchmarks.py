@@ -115,9 +115,9 @@ def test_colour_transfer_gives_the_exemplars_colours(stylizers: ModuleType) -> N
 
 def test_a_sheet_shows_every_group(stylizers: ModuleType) -> None:
     heads, photos = torch.arange(48.0), 100 + torch.arange(3.0)
-    assert stylizers._shown({"heads": heads}).tolist() == [0, 6, 12, 18, 24, 30, 36, 42]
-    assert stylizers._shown({"heads": heads, "photos": photos[:1]})[[0, 6, 7]].tolist() == [0, 41, 100]
-    assert stylizers._shown({"heads": heads[:2], "photos": photos}).tolist() == [0, 1, 100, 101, 102]
+    assert stylizers._shown({"heads": heads}, 8).tolist() == [0, 6, 12, 18, 24, 30, 36, 42]
+    assert stylizers._shown({"heads": heads, "photos": photos[:1]}, 8)[[0, 6, 7]].tolist() == [0, 41, 100]
+    assert stylizers._shown({"heads": heads[:2], "photos": photos}, 8).tolist() == [0, 1, 100, 101, 102]
 
 
 @pytest.mark.slow
