@@ -9,7 +9,7 @@ import pytest
 import torch
 from agile3d_agilegan.config import AgileganConfig
 from agile3d_agilegan.score import StyleScore
-from agile3d_agilegan.state import read_state
+from agile3d_agilegan.state import VERSION, read_state
 from agile3d_agilegan.stylizer import AgileganStylizer
 from agile3d_agilegan.trust import in_palette
 from torch import Tensor
@@ -99,7 +99,7 @@ def test_training_ends_early_and_keeps_the_best(prior_file: Path, monkeypatch: p
 
 def test_the_file_holds_no_more_than_it_needs(fitted: AgileganStylizer, tmp_path: Path) -> None:
     fitted.save(tmp_path / "style.safetensors")
-    card = read_card(tmp_path / "style.safetensors", "stylizer", (3,))
+    card = read_card(tmp_path / "style.safetensors", "stylizer", (VERSION,))
     assert not [name for name in card.shapes if "noise_const" in name or "drawing.generator.mapping" in name]
     assert card.meta["kind"] == "learnt" and card.meta["score"]["style"] == fitted.style.score.style
 
@@ -108,7 +108,7 @@ def test_the_file_holds_no_more_than_it_needs(fitted: AgileganStylizer, tmp_path
 def test_an_incomplete_file_is_refused(fitted: AgileganStylizer, lost: str, tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     fitted.save(path)
-    card = read_card(path, "stylizer", (3,))
+    card = read_card(path, "stylizer", (VERSION,))
     tensors = {name: value for name, value in read_tensors(card).items() if name != lost}
     write_file(path, {key: value for key, value in card.meta.items() if key != "checksum"}, tensors)
     with pytest.raises(RefusedError, match="complete"):

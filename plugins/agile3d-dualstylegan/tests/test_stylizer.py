@@ -9,7 +9,7 @@ import pytest
 import torch
 from agile3d_dualstylegan.config import DualstyleganConfig
 from agile3d_dualstylegan.learn import LearntStyle
-from agile3d_dualstylegan.state import read_state
+from agile3d_dualstylegan.state import VERSION, read_state
 from agile3d_dualstylegan.stylizer import DualstyleganStylizer
 
 from agile3d_cli.errors import ConfigError, MissingError, RefusedError
@@ -111,7 +111,7 @@ def test_wrong_settings_are_named(style: LearntStyle, config: DualstyleganConfig
 def test_a_file_with_other_tensors_is_refused(fitted: DualstyleganStylizer, tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     fitted.save(path)
-    card = read_card(path, "stylizer", (2,))
+    card = read_card(path, "stylizer", (VERSION,))
     tensors = read_tensors(card)
     meta = {key: value for key, value in card.meta.items() if key != "checksum"}
     for given, said in (

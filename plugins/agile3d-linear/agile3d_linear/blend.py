@@ -86,6 +86,7 @@ def draw(
         (T, T, 4) colours and cover, and the skin tone (3,) Lab it was drawn in.
     """
     tone = style_skin(sitter.skin, style.skin_tones, style.brightest, config)
+    tone = material.skin(sitter.skin, tone, style.skin_tones, config.color)
     by_tone = np.exp(-0.5 * ((style.skin_tones[:, 0] - tone[0]) / TONE_NEAR) ** 2) + 1e-4
     by_trait = nearness(style, traits)
     shading = np.einsum("e,ehwc->hwc", by_tone / by_tone.sum(), style.skins)

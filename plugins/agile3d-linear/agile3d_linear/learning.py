@@ -156,13 +156,15 @@ def _layers(
 
 
 def _material(exemplars: Faces, layers: StyleLayers, real: Faces, sitters: Sequence[Sitter]) -> Material:
-    """How far the style is of one material, and how far its hair stands out from the skin; the curve is to be found."""
+    """What is known of the style's material but for its curve, which is to be found."""
     share = share_of_one(exemplars.pictures, real.pictures)
     if not share:
         return NO_MATERIAL
     usual = real.hair_contrast([sitter.skin for sitter in sitters])
     contrast = exemplars.hair_contrast(list(layers.skin_tones)) / max(usual, 1.0)
-    return replace(NO_MATERIAL, share=share, hair=float(np.clip(contrast, 0, 1)))
+    light = np.array([sitter.skin[0] for sitter in sitters])
+    skins = float(light.mean()), float(light.std())
+    return replace(NO_MATERIAL, share=share, hair=float(np.clip(contrast, 0, 1)), skins=skins)
 
 
 def _natural(share: float, exemplars: Faces, real: Faces, layout: Layout) -> Natural:

@@ -2,14 +2,15 @@
 
 Most styles paint skin, hair and clothes in colours of their own, and a sitter's tones say whose they are. Where the
 exemplars' colours follow from their lightness alone, the material is the style: hair and skin take its colours, and
-lightness the range that it has. Hair stands out from the skin as much as the exemplars' does, and eyes, brows and
-mouth are darker or lighter than the skin around them by what the exemplars' are.
+lightness the range that it has; skins of people lie as far apart as the exemplars' do. Hair stands out from the skin as
+much as the exemplars' does, and eyes, brows and mouth are darker or lighter than the skin around them by what the
+exemplars' are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +47,20 @@ class Material:
     """(KNOTS, 3) Lab that each of ``LIGHTNESS`` becomes."""
     hair: float = 1.0
     """Difference in lightness between hair and skin, over that of realistic faces, at most 1."""
+    skins: tuple[float, float] = (0.0, 1.0)
+    """Mean and deviation of realistic skins' lightness."""
+
+    def skin(self, own: np.ndarray, tone: np.ndarray, palette: np.ndarray, color: float) -> np.ndarray:
+        """The tone (3,) Lab of a skin ``own`` (3,) that were ``tone`` (3,) in a style of many materials.
+
+        Its lightness lies in the exemplars' skins, ``palette`` (E, 3), where the own lies in realistic ones, counted in
+        deviations.
+        """
+        usual, deviation = self.skins
+        theirs = palette[:, 0]
+        light = theirs.mean() + (own[0] - usual) * theirs.std() / max(deviation, 1.0)
+        light = np.clip(light, theirs.min(), theirs.max())
+        return np.array([tone[0] + self.share * color * (light - tone[0]), *tone[1:]])
 
     def hair_kept(self, color: float) -> float:
         """Share of a sitter's own difference between hair and skin that is kept at a setting ``color``, 0 to 1."""
@@ -85,14 +100,27 @@ def hair_over_skin(picture: np.ndarray, landmarks: np.ndarray, skin: np.ndarray)
     return float(np.median(to_lab(colours)[..., 0]) - skin[0])
 
 
-def material_of(exemplars: Sequence[np.ndarray], drawn: Sequence[np.ndarray], share: float, hair: float) -> Material:
-    """The material of exemplars, for faces that were drawn in their style but for its colours; pictures as above."""
+def material_of(exemplars: Sequence[np.ndarray], drawn: Sequence[np.ndarray], known: Material) -> Material:
+    """The material of exemplars, for faces that were drawn in their style but for its colours; pictures as above.
+    ``known`` is what is known of it without them: all but the curve."""
     pixels, own = _pixels(exemplars), _pixels(drawn)
     before, after = np.percentile(own[:, 0], LEVELS), np.percentile(pixels[:, 0], LEVELS)
     # Beyond what was seen, lightness goes on in parallel.
     inside = np.clip(LIGHTNESS, before[0], before[-1])
     light = np.clip(np.interp(inside, np.maximum.accumulate(before), after) + 0.3 * (LIGHTNESS - inside), 0, 100)
-    return Material(share, np.column_stack([light, _colours_at(light, pixels)]), hair)
+    light = _no_steeper(light, float(np.median(own[:, 0])))
+    return replace(known, curve=np.column_stack([light, _colours_at(light, pixels)]))
+
+
+def _no_steeper(light: np.ndarray, middle: float) -> np.ndarray:
+    """The curve (KNOTS,) of lightness, the same at ``middle`` and nowhere steeper than 1.
+
+    Pictures of a style are further apart in lightness than faces drawn flat, by light and shade; pulled apart as far,
+    the drawn ones' people would be.
+    """
+    steps = np.concatenate([[0], np.cumsum(np.minimum(np.diff(light), np.diff(LIGHTNESS)))])
+    kept = np.interp(middle, LIGHTNESS, light) - np.interp(middle, LIGHTNESS, steps)
+    return np.clip(kept + steps, 0, 100)
 
 
 def _colours_at(light: np.ndarray, pixels: np.ndarray) -> np.ndarray:

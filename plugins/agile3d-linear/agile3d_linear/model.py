@@ -49,6 +49,7 @@ class LinearStyle:
                 float(np.float32(self.material.share)),
                 self.material.curve.astype(np.float32),
                 float(np.float32(self.material.hair)),
+                (float(np.float32(self.material.skins[0])), float(np.float32(self.material.skins[1]))),
             ),
             Natural(
                 float(np.float32(self.natural.share)),

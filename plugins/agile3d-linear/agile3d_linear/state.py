@@ -16,7 +16,7 @@ from agile3d_linear.material import KNOTS, Material
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.natural import STEPS, Natural
 
-FORMAT, STYLIZER, VERSION = "stylizer", "linear", 4
+FORMAT, STYLIZER, VERSION = "stylizer", "linear", 5
 
 
 def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
@@ -36,7 +36,7 @@ def write_state(path: Path, config: LinearConfig, style: LinearStyle) -> None:
         "trust": torch.from_numpy(layers.trust).float(),
         "brightest": torch.tensor([layers.brightest]).float(),
         "material": torch.from_numpy(style.material.curve).float(),
-        "material_share": torch.tensor([style.material.share, style.material.hair]).float(),
+        "material_share": torch.tensor([style.material.share, style.material.hair, *style.material.skins]).float(),
         "natural": torch.from_numpy(style.natural.curves).float(),
         "natural_share": torch.tensor([style.natural.share, style.natural.purity]).float(),
     }
@@ -66,7 +66,7 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             trust=values.pop("trust"),
             brightest=float(values.pop("brightest")[0]),
         )
-        share, hair = values.pop("material_share")
+        share, hair, *skins = values.pop("material_share").tolist()
         natural, purity = values.pop("natural_share")
         style = LinearStyle(
             average=values.pop("average"),
@@ -74,7 +74,7 @@ def read_state(path: Path) -> tuple[LinearConfig, LinearStyle]:
             layers=layers,
             traits=values.pop("face_traits"),
             palette=values.pop("palette"),
-            material=Material(float(share), values.pop("material"), float(hair)),
+            material=Material(share, values.pop("material"), hair, (skins[0], skins[1])),
             natural=Natural(float(natural), values.pop("natural"), float(purity)),
         )
         config = LinearConfig(**card.meta["config"])

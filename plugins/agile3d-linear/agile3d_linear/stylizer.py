@@ -103,8 +103,7 @@ class LinearStylizer:
         known = style.material
         if known.share:
             drawn = [self._one(picture) for picture in real.pictures[:DRAWN]]
-            found = material_of(exemplars.pictures, drawn, known.share, known.hair)
-            self._use(replace(style, material=found))
+            self._use(replace(style, material=material_of(exemplars.pictures, drawn, known)))
 
     def _fitted(self) -> tuple[LinearStyle, Layout]:
         if self._style is None or self._layout is None:

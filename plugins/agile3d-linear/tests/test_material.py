@@ -17,6 +17,8 @@ from agile3d_linear.sitter import Sitter
 from agile3d_linear.surroundings import redraw
 from agile3d_linear.tone import to_lab, to_rgb
 
+ONE_MATERIAL = replace(NO_MATERIAL, share=1.0)
+
 
 def heads(count: int, seed: int) -> list[np.ndarray]:
     """Skin, hair and background in colours of their own, each lighter or darker from place to place."""
@@ -51,7 +53,7 @@ def test_a_material_is_told_from_colours() -> None:
 
 def test_a_head_becomes_the_material_and_its_background_stays() -> None:
     faces = heads(12, 0)
-    material = material_of(clay(heads(12, 1)), faces, 1.0, 1.0)
+    material = material_of(clay(heads(12, 1)), faces, ONE_MATERIAL)
     person = np.zeros((64, 64, 1), np.float32)
     person[4:60, 14:50] = 1
     one = heads(1, 7)[0]
@@ -64,18 +66,43 @@ def test_a_head_becomes_the_material_and_its_background_stays() -> None:
 
 
 def test_darker_stays_darker() -> None:
-    curve = material_of(clay(heads(12, 1)), heads(12, 0), 1.0, 1.0).curve
+    curve = material_of(clay(heads(12, 1)), heads(12, 0), ONE_MATERIAL).curve
     assert curve.shape == (len(LIGHTNESS), 3) and bool((np.diff(curve[:, 0]) > 0).all())
 
 
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
 def test_the_dial_goes_from_the_drawing_to_the_material(color: float) -> None:
     one, person = heads(1, 7)[0], np.ones((64, 64, 1), np.float32)
-    material = material_of(clay(heads(8, 1)), heads(8, 0), 1.0, 1.0)
+    material = material_of(clay(heads(8, 1)), heads(8, 0), ONE_MATERIAL)
     way = to_lab(material(one, person, color)) - to_lab(one)
     whole = to_lab(material(one, person, 1.0)) - to_lab(one)
     assert np.abs(way - color * whole).mean() < 0.5
     assert NO_MATERIAL(one, person) is one
+
+
+def test_no_crowd_is_pulled_apart() -> None:
+    flat = [0.5 + 0.3 * (face - 0.5) for face in heads(12, 0)]
+    curve = material_of(clay(heads(12, 1)), flat, ONE_MATERIAL).curve
+    assert float((np.diff(curve[:, 0]) / np.diff(LIGHTNESS)).max()) < 1 + 1e-6
+    middle = np.median([to_lab(face)[20:40, 24:40, 0] for face in flat])
+    wanted = np.median([to_lab(face)[20:40, 24:40, 0] for face in clay(heads(12, 1))])
+    assert np.interp(middle, LIGHTNESS, curve[:, 0]) == pytest.approx(wanted, abs=6), "as light as the exemplars"
+
+
+def test_skins_lie_as_far_apart_as_the_exemplars() -> None:
+    palette = np.column_stack([[46.0, 55, 60, 65, 70], np.full(5, 11.0), np.full(5, 16.0)])
+    material = replace(ONE_MATERIAL, skins=(58.0, 17.0))
+    tones = [
+        material.skin(np.array([light, 9.0, 9.0]), np.array([light, 8.0, 7.0]), palette, 1.0) for light in (41, 58)
+    ]
+    assert tones[1].tolist() == pytest.approx([palette[:, 0].mean(), 8, 7])
+    assert tones[1][0] - tones[0][0] == pytest.approx(palette[:, 0].std())
+    darkest = material.skin(np.array([2.0, 9, 9]), np.array([46.0, 8, 7]), palette, 1.0)
+    assert darkest[0] == 46, "no skin is darker than the style's darkest"
+    half = material.skin(np.array([58.0, 9, 9]), np.array([58.0, 8, 7]), palette, 0.5)
+    assert half[0] == pytest.approx((58 + palette[:, 0].mean()) / 2)
+    same = np.array([58.0, 8, 7])
+    assert NO_MATERIAL.skin(np.array([58.0, 9, 9]), same, palette, 1.0).tolist() == same.tolist()
 
 
 def test_the_hair_above_the_forehead_is_compared_with_the_skin() -> None:
@@ -127,7 +154,9 @@ def test_of_one_material_features_are_as_light_as_the_skin_around_them(one: floa
     )
     flat = np.zeros((96, 96), np.float32)
     sitter = Sitter(dark, dark, 0.0, dark, flat, dark, flat, flat[..., None], flat[..., None], flat > -1)
-    face, tone = draw(sitter, np.zeros(3), style, layout, LinearConfig(), replace(NO_MATERIAL, share=one))
+    face, tone = draw(
+        sitter, np.zeros(3), style, layout, LinearConfig(), replace(NO_MATERIAL, share=one, skins=(57.5, 22.5))
+    )
     of_dark, of_light = ((to_rgb(tone) + 0.02) / (to_rgb(skin) + 0.02) for skin in (dark, light))
     wanted = 0.4 * (of_dark + of_light) / 2 if one else 0.4
     place = tuple((centre[::-1] * 96).astype(int))
