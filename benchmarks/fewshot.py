@@ -19,7 +19,8 @@ people of its own:
 Scores, each with a standard error (over people, and wider where seeds differ by more than their people explain):
 ``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute colour error to the
 person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of the box), ``views``
-(colour disagreement of two views 15 degrees apart), ``rank1`` (how often the person's own truth is found first among
+(colour disagreement of two views 15 degrees apart; the row ``truth`` says it of the true heads, whose lines and shades
+follow the view), ``rank1`` (how often the person's own truth is found first among
 the seed's twenty, front against front), ``rank1_head`` (the same for the mean embedding of three views, less what all
 heads of a set share), ``relief`` (depth range of the face over the truth's), ``seconds`` of processor time. Prints one
 JSON document, and writes a sheet of the first seed for each style.
@@ -171,9 +172,7 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
         face = both & _in_face(person.depths)
         rows["depth"].append(float((seen.depth - person.depths).abs()[:3][face[:3]].median()))
         rows["relief"].append(_range(seen.depth[0][face[0]]) / _range(person.depths[0][face[0]]))
-        agreed = view_consistency(seen.image[[0, 3]], seen.alpha[[0, 3]], seen.depth[[0, 3]], LABELS[[0, 3]])
-        assert agreed is not None, "these two views of a head share most of its face"
-        rows["views"].append(agreed.color)
+        rows["views"].append(_disagreement(seen.image, seen.alpha, seen.depth))
         codes.append(_codes(_on_cpu(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND)).image))
         features.append(style_features(seen.image[:1]))
         shown.append(torch.cat([seen.image[0], seen.image[2]], 2))
@@ -182,6 +181,14 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
     heads = [F.normalize(views.mean(1)) for views in (drawn, true)]
     rows["rank1_head"] = _found_first(*(F.normalize(head - head.mean(0)) for head in heads))
     return rows, torch.cat(features), torch.stack(shown)
+
+
+def _disagreement(images: Tensor, alphas: Tensor, depths: Tensor) -> float:
+    """Colour difference of the first and the last of four views, where both show the same place."""
+    ends = [0, -1]
+    agreed = view_consistency(images[ends], alphas[ends], depths[ends], LABELS[ends])
+    assert agreed is not None, "these two views of a head share most of its face"
+    return float(agreed.color)
 
 
 def _on_cpu(seen: Rendering) -> Rendering:
@@ -214,6 +221,8 @@ def run(truth: Truth, base: BaseModel, work: Work, seeds: int, chosen: Sequence[
     pictures: dict[str, Tensor] = {}
     for seed in range(seeds):
         people = truth.people(seed, work.people)
+        own = [_disagreement(person.images, person.alphas, person.depths) for person in people]
+        rows.setdefault("truth", {}).setdefault("views", []).append(own)
         pictures.setdefault("truth", torch.stack([torch.cat([p.images[0], p.images[2]], 2) for p in people]))
         for name, found, shown in measured(truth, people, base, work, seed, chosen):
             for score, values in found.items():
@@ -311,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 truth = Truth(style, args.kit, base, args.keep or Path(place))
                 facts, sheet = run(truth, base, work, args.seeds, args.method)
                 saved = save_png(args.out / f"fewshot-{style.name}.png", to_array(sheet))
-                found[style.name] = {"methods": facts, "sheet": str(saved), "columns": ["truth", *facts]}
+                found[style.name] = {"methods": facts, "sheet": str(saved), "columns": list(facts)}
     counts = {"exemplars": EXEMPLARS, "people": work.people, "seeds": args.seeds, "threads": args.threads}
     sys.stdout.write(json.dumps({**counts, "work": vars(work), "styles": found}, indent=2) + "\n")
 
