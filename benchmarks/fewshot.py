@@ -12,6 +12,7 @@ people of its own:
 - ``ours``: ``agile3d new-style`` with the linear stylizer.
 - ``direct``: the generator itself, all of its weights, fine-tuned by rendering the exemplars at their guessed latents.
 - ``views``: no 3D style; each view of the plain head is stylized in 2D.
+- ``unpaired``: as ours, with each stylized picture taken for another person's, seen by the same camera.
 - ``cameras``: as ours, with cameras estimated on the stylized pictures instead of the exact ones.
 - ``shape off``: as ours, without the style's displacement.
 - ``pairs N``: as ours, with another number of stylized faces.
@@ -303,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="of the generators: auto, cpu, cuda or mps")
     parser.add_argument("--truth", nargs="+", default=[style.name for style in STYLES], help="styles by formula")
     parser.add_argument(
-        "--method", nargs="+", default=["plain", "ours", "direct", "views", "cameras", "shape", "pairs"]
+        "--method", nargs="+", default=["plain", "ours", "direct", "views", "unpaired", "cameras", "shape", "pairs"]
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a third of the work for each method")

@@ -176,6 +176,11 @@ def estimated(pairs: Pairs, framing: str) -> Pairs:
     return replace(pairs, labels=labels)
 
 
+def exchanged(pairs: Pairs) -> Pairs:
+    """The same pictures at the same cameras, each said to be of the next one's person."""
+    return replace(pairs, z=pairs.z.roll(-1, 0))
+
+
 def direct(pupil: Pupil) -> Tuned:
     """Plain fine-tuning: every weight but the deformation's, by rendering the exemplars at their guessed latents."""
     base = pupil.base
@@ -238,6 +243,7 @@ def methods(pupil: Pupil, chosen: Sequence[str]) -> dict[str, Callable[[], Model
         "ours": lambda: pupil.learnt(pupil.pairs(count), "ours"),
         "direct": lambda: direct(pupil),
         "views": lambda: ViewByView(base.generator, pupil.stylizer),
+        "unpaired": lambda: pupil.learnt(exchanged(pupil.pairs(count)), "unpaired"),
         "cameras": lambda: pupil.learnt(estimated(pupil.pairs(count), base.framing), "cameras"),
         "shape off": lambda: pupil.learnt(pupil.pairs(count), "shapeless", shape=False),
     }

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from agile3d_cli.style.augment import Pairs
+
 
 def test_errors_hold_people_and_seeds(fewshot: ModuleType) -> None:
     alike = np.array([[1.0, 3.0, 5.0], [2.0, 3.0, 4.0]])
@@ -32,6 +34,17 @@ def test_the_nearest_is_found_and_nobody_is_nobodys(fewshot: ModuleType) -> None
     assert fewshot._found_first(drawn, true) == [1.0, 1.0, 0.0, 0.0]
     true[1] = fewshot.NOBODY
     assert fewshot._found_first(drawn, true)[1] == 0.0
+
+
+def test_exchanged_pictures_keep_their_cameras_and_nobody_their_own(fewshot: ModuleType) -> None:
+    from benchmarks.rivals import exchanged
+
+    z, labels = torch.arange(4.0)[:, None], torch.arange(4.0)[:, None].expand(4, 25)
+    pictures, moved = torch.rand(4, 3, 8, 8), torch.rand(4, 468, 2)
+    pairs = Pairs(z, labels, pictures, pictures[:, :1], moved)
+    found = exchanged(pairs)
+    assert torch.equal(found.labels, labels) and torch.equal(found.stylized, pictures)
+    assert not (found.z == z).any() and sorted(found.z[:, 0].tolist()) == [0, 1, 2, 3]
 
 
 def test_style_is_compared_with_other_peoples_truth(fewshot: ModuleType) -> None:
