@@ -53,6 +53,8 @@ def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> n
     not solid counts as line, for nothing else is seen of it than the little that it covers."""
     deep = np.where(solid, depth, np.inf)
     hidden = ~solid | _long(_behind(deep, least), round(SHORTEST * len(deep)))
+    if not hidden.any():
+        return np.zeros(solid.shape, np.float32)
     away, (row, column) = distance_transform_edt(~hidden, return_indices=True)
     # The pixels beyond a jump are hidden from; the line is drawn on what hides them.
     nearer = solid & (deep[row, column] - np.where(solid, deep, 0) > least)

@@ -2,8 +2,8 @@
 
 Across the rim of a head brightness goes from the background's to the head's, more or less straight. Where a line is
 drawn it falls below both: how far, over how many pixels, and to what colour is looked up along the whole rim of every
-exemplar. In styles without a line the fall is a few percent (measured: clay 0.07, toon 0.07, Fluent and ToonHead 0.0;
-ink 0.8), so that two cannot be mistaken.
+exemplar. Shares of the rim that look like a line, measured: Fluent 0, clay 0.06 to 0.09, toon 0.22, ToonHead 0.33 (dark
+hair around pale faces), inks 0.69 and 0.78.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def test_what_hides_something_is_outlined_and_a_slope_is_not() -> None:
     lock = torch.full_like(alpha, 2.3)
     lock[..., 40, 60] = 2.6
     assert not inked(seen(alpha, lock)).any(), "a gap of one pixel between locks is none"
+    assert not inked(seen(alpha, alpha)).any() and not inked(seen(0 * alpha, alpha)).any(), "all head, no head"
 
 
 def test_it_grows_with_the_picture_and_fades() -> None:
