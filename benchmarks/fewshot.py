@@ -21,7 +21,7 @@ Scores, each with a standard error (over people, and wider where seeds differ by
 ``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute colour error to the
 person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of the box), ``views``
 (colour disagreement of two views 15 degrees apart; the row ``truth`` says it of the true heads, whose lines and shades
-follow the view), ``rank1`` (how often the person's own truth is found first among
+follow the view), ``surface`` (the same without the line that a style draws around heads), ``rank1`` (how often the person's own truth is found first among
 the seed's twenty, front against front), ``rank1_head`` (the same for the mean embedding of three views, less what all
 heads of a set share), ``relief`` (depth range of the face over the truth's), ``seconds`` of processor time. Prints one
 JSON document, and writes a sheet of the first seed for each style.
@@ -62,7 +62,7 @@ from agile3d_cli.scores import kernels, view_consistency
 from agile3d_cli.style.exemplars import read_exemplars
 from agile3d_cli.style.faces import BACKGROUND, PITCH, TRUNCATION, YAW, GeneratorFaces
 from agile3d_cli.style.stylize import fit_stylizer
-from benchmarks.rivals import QUICK, Model, Pupil, Work, methods, silent
+from benchmarks.rivals import QUICK, Model, Pupil, Work, lineless, methods, silent
 from benchmarks.truths import STYLES, StyledSubject, TruthStyle
 
 EXEMPLARS = 20
@@ -92,6 +92,8 @@ class Person:
     """(3, 128) embeddings of the front and of both sides."""
 
 
+ENDS = [0, -1]
+"""Of the views, those that are compared with each other."""
 LABELS = torch.stack([camera.portrait_label(yaw) for yaw in (0.0, -SIDE, SIDE, NEAR)])
 
 
@@ -162,7 +164,7 @@ def _codes(images: Tensor) -> Tensor:
 
 def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]], Tensor, Tensor]:
     """Scores a person, features (P, D) of the front views, and a row of pictures a person (P, 3, SIZE, 2 * SIZE)."""
-    rows: dict[str, list[float]] = {name: [] for name in ("paired", "depth", "views", "relief")}
+    rows: dict[str, list[float]] = {name: [] for name in ("paired", "depth", "views", "surface", "relief")}
     features, shown, codes = [], [], []
     for person in people:
         head = model.head(person.z)
@@ -174,6 +176,8 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
         rows["depth"].append(float((seen.depth - person.depths).abs()[:3][face[:3]].median()))
         rows["relief"].append(_range(seen.depth[0][face[0]]) / _range(person.depths[0][face[0]]))
         rows["views"].append(_disagreement(seen.image, seen.alpha, seen.depth))
+        plain = _on_cpu(lineless(model).head(person.z).render(LABELS[ENDS], SIZE, BACKGROUND))
+        rows["surface"].append(_disagreement(plain.image, plain.alpha, plain.depth))
         codes.append(_codes(_on_cpu(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND)).image))
         features.append(style_features(seen.image[:1]))
         shown.append(torch.cat([seen.image[0], seen.image[2]], 2))
@@ -185,9 +189,8 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
 
 
 def _disagreement(images: Tensor, alphas: Tensor, depths: Tensor) -> float:
-    """Colour difference of the first and the last of four views, where both show the same place."""
-    ends = [0, -1]
-    agreed = view_consistency(images[ends], alphas[ends], depths[ends], LABELS[ends])
+    """Colour difference of the first and the last of the views, where both show the same place."""
+    agreed = view_consistency(images[ENDS], alphas[ENDS], depths[ENDS], LABELS[ENDS])
     assert agreed is not None, "these two views of a head share most of its face"
     return float(agreed.color)
 

@@ -93,6 +93,13 @@ class Styled:
         return GeneratorHead(model, in_style(subject, model, self.painter, ws), self.difference.contour)
 
 
+def lineless(model: Model) -> Model:
+    """The same without a style's contour, which follows the view."""
+    if not isinstance(model, Styled):
+        return model
+    return replace(model, difference=replace(model.difference, contour=None))
+
+
 @dataclass(frozen=True)
 class Tuned:
     """A generator that draws the style by itself."""
