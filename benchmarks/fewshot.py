@@ -21,10 +21,10 @@ Scores, each with a standard error (over people, and wider where seeds differ by
 ``style_distance`` (KID of Lite0 features, of nobody to the own truth), ``paired`` (mean absolute colour error to the
 person's own truth, where both show the head), ``depth`` (median depth error of the face, shares of the box), ``views``
 (colour disagreement of two views 15 degrees apart; the row ``truth`` says it of the true heads, whose lines and shades
-follow the view), ``surface`` (the same without the line that a style draws around heads), ``rank1`` (how often the person's own truth is found first among
-the seed's twenty, front against front), ``rank1_head`` (the same for the mean embedding of three views, less what all
-heads of a set share), ``relief`` (depth range of the face over the truth's), ``seconds`` of processor time. Prints one
-JSON document, and writes a sheet of the first seed for each style.
+follow the view), ``surface`` (the same without the line that a style draws around heads), ``rank1`` (how often the
+person's own truth is found first among the seed's twenty, front against front), ``rank1_head`` (the same for the mean
+embedding of three views, less what all heads of a set share), ``relief`` (depth range of the face over the truth's),
+``seconds`` of processor time. Prints one JSON document, and writes a sheet of the first seed for each style.
 """
 
 from __future__ import annotations
