@@ -42,7 +42,7 @@ def main() -> None:
     draw = ImageDraw.Draw(picture)
     for row, name in enumerate(names):
         draw.text((6, row * SIZE + 4), name, fill="black")
-    picture.save(args.out, quality=88)
+    picture.save(args.out, quality=82, optimize=True)
 
 
 def _row_of(style: str, labels: torch.Tensor) -> np.ndarray:
