@@ -33,7 +33,7 @@ def test_a_worn_crowd_is_restored() -> None:
     # Measured: 0.051 of 0.128; what is lost of the edges stays lost.
     assert after < 0.5 * before
     shift = contrast.colours[1] - contrast.colours[0]
-    assert float(contrast.gains[0, 0]) > 1.2 and float(shift[2]) < 0 < float(shift[0])
+    assert float(contrast.gains[0]) > 1.2 and float(shift[2]) < 0 < float(shift[0])
 
 
 def test_a_crowd_like_the_exemplars_stays_and_so_does_all_at_share_zero() -> None:
@@ -46,26 +46,13 @@ def test_a_crowd_like_the_exemplars_stays_and_so_does_all_at_share_zero() -> Non
 
 def test_gains_are_bounded_where_a_crowd_shows_nothing() -> None:
     flat = torch.zeros(2, 3, 64, 64)
-    for drawn, wanted, bound in ((flat, faces(3), MOST), (faces(3), flat, LEAST)):
-        gains = contrast_between(drawn, wanted).gains[:, :-1]
-        assert torch.equal(gains, torch.tensor(bound)[:, None].expand_as(gains))
-
-
-def test_light_and_colour_have_gains_of_their_own() -> None:
-    crowd = faces(6)
-    light = crowd.mean(1, keepdim=True)
-    grey = light + 0.5 * (crowd - light)
-    found = contrast_between(grey, crowd).gains
-    torch.testing.assert_close(found[0], torch.ones(BANDS + 1))
-    # Twice the colour was wanted; so much is given to broad areas and to no band.
-    torch.testing.assert_close(found[1], torch.full((BANDS + 1,), 1.5))
+    assert bool((contrast_between(flat, faces(3)).gains[:-1] == MOST).all())
+    assert bool((contrast_between(faces(3), flat).gains[:-1] == LEAST).all())
 
 
 @pytest.mark.parametrize("size", [32, 48, 256])
 def test_every_picture_on_its_own_at_any_size(size: int) -> None:
-    contrast = Contrast(
-        torch.linspace(1.5, 0.9, 2 * BANDS + 2).reshape(2, -1), torch.tensor([[0.1, 0.0, 0.2], [0.2, 0.1, 0.0]])
-    )
+    contrast = Contrast(torch.linspace(1.5, 1.1, BANDS + 1), torch.tensor([[0.1, 0.0, 0.2], [0.2, 0.1, 0.0]]))
     images = torch.rand(3, 3, size, size) * 2 - 1
     together = contrast(images)
     assert together.shape == images.shape and float(together.abs().max()) <= 1

@@ -29,7 +29,7 @@ from agile3d_cli.models.stylegan2 import Mapping as MappingNetwork
 from agile3d_cli.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from agile3d_cli.safefile import read_card, read_tensors, write_file
 
-FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 4
+FORMAT, STYLIZER, VERSION = "stylizer", "agilegan", 3
 SHARED = "generator.mapping."
 """Of a learnt drawing: the same as the prior's."""
 
@@ -100,7 +100,7 @@ def read_state(path: Path) -> tuple[AgileganConfig, LearntStyle]:
         )
         if style.palette.shape != (2, 3):
             raise ValueError("its palette is no palette")
-        if style.contrast and (style.contrast.gains.shape, style.contrast.colours.shape) != ((2, BANDS + 1), (2, 3)):
+        if style.contrast and (style.contrast.gains.shape, style.contrast.colours.shape) != ((BANDS + 1,), (2, 3)):
             raise ValueError("its gains are not those of the bands")
         config = AgileganConfig(**meta["config"])
     except (KeyError, TypeError, ValueError, RuntimeError, Agile3dError) as error:

@@ -27,7 +27,7 @@ from agile3d_dualstylegan.network import DualStyleGAN
 from agile3d_dualstylegan.published import GENERATOR
 from agile3d_dualstylegan.sampler import StyleSampler
 
-FORMAT, STYLIZER, VERSION = "stylizer", "dualstylegan", 3
+FORMAT, STYLIZER, VERSION = "stylizer", "dualstylegan", 2
 CODES = ("extrinsic", "intrinsic", "favour")
 GAINS, COLOURS = "gains", "colours"
 COUNT = "num_batches_tracked"
@@ -85,7 +85,7 @@ def _learnt(card: Card, tensors: Mapping[str, Tensor]) -> LearntStyle:
     prior = FlatPrior(StyleGAN2(shape), FlatEncoder(FlatEncoderConfig(**_tuples(sizes["encoder"]))))
     sampler = StyleSampler(shape.num_ws, shape.w_dim, int(sizes["sampler"]))
     contrast = Contrast(tensors[GAINS], tensors[COLOURS])
-    if (contrast.gains.shape, contrast.colours.shape) != ((2, BANDS + 1), (2, 3)):
+    if (contrast.gains.shape, contrast.colours.shape) != ((BANDS + 1,), (2, 3)):
         raise ValueError("its gains are not those of the bands")
     extrinsic, intrinsic, favour = (tensors[name] for name in CODES)
     style = LearntStyle(prior, DualStyleGAN(shape), extrinsic, intrinsic, favour, sampler, contrast)

@@ -119,7 +119,7 @@ def test_a_file_with_other_tensors_is_refused(fitted: DualstyleganStylizer, tmp_
         ({name: value for name, value in tensors.items() if name != "extrinsic"}, "extrinsic"),
         ({**tensors, "intrinsic": tensors["intrinsic"][:, :2]}, "of another size"),
         ({**tensors, "intrinsic": tensors["intrinsic"][:2]}, "a part of its exemplars"),
-        ({**tensors, "gains": tensors["gains"][:, :2]}, "not those of the bands"),
+        ({**tensors, "gains": tensors["gains"][:2]}, "not those of the bands"),
     ):
         write_file(path, meta, given)
         with pytest.raises(RefusedError, match=said):
