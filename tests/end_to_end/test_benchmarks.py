@@ -165,8 +165,8 @@ def test_every_stylizer_is_in_the_document(
         assert rows[row]["heads"]["landmark_drift_px"] is None and rows[row]["heads"]["faces_not_found"] == 2
         assert rows[row]["photos"]["style_distance"]["low"] <= rows[row]["photos"]["style_distance"]["high"]
     with Image.open(facts["sheet"]) as sheet:
-        # Exemplars, unstylized, colour transfer and one stylizer, by three rows: as many as there are exemplars.
-        assert sheet.size == (4 * 256, 24 + 3 * 256) and np.asarray(sheet).std() > 0
+        # Exemplars, unstylized, colour transfer and one stylizer, by four rows: as many as there are heads and photos.
+        assert sheet.size == (4 * 256, 24 + 4 * 256) and np.asarray(sheet).std() > 0
     # What was kept is not fitted again; one photo alone has no distance to a style, and all else.
     (photos / HEADS[7].name).unlink()
     monkeypatch.setattr(Invert, "fit", None)
