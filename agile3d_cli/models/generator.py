@@ -26,10 +26,10 @@ FEATURES = (1, 2, 3, 4, 8)
 colours come from the latent, by the palette."""
 HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
-PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.5
+PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.0
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
-something else was painted, whose colour is its own."""
+something else was painted, such as a dark collar on skin, which is as light as it is itself."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Subject:
     """How much of the style ``style`` holds, 0 to 1: the less, the more of the paint shows as it was painted."""
     purity: float = 1.0
     """How much colour the style leaves to a thing, 0 to 1: paint beside it keeps no more."""
+    contrast: float = 1.0
+    """The same of how light and dark things are."""
 
 
 @dataclass(frozen=True)
@@ -160,15 +162,16 @@ class TriplaneGenerator(nn.Module):
         if not self.config.parts:
             return self.decoder.colour(drawn, _sum(tone, added))
         before, after = self.decoder.shares(raw), self.decoder.shares(drawn)
+        styled = self.decoder.colour(drawn, tone)
         if added is not None:
             kept = [part for part in range(self.config.parts) if part not in FEATURES]
             still = (before * after)[:, kept].sum(1)[..., None]
-            added = torch.lerp(added, still * _calm(added), subject.strength)
+            other = _other(added)
+            shaded = self.decoder.colour(drawn, _sum(tone, torch.lerp(added, still * _calm(added), subject.strength)))
+            painted = torch.lerp(shaded, _beside(styled, plain, subject.contrast), other * still * subject.strength)
+            styled = torch.lerp(_shaded(styled, _lightness(painted)), painted, subject.purity)
         # Hair before an eye or a brow stays hair.
         hidden = before[:, HIDING].sum(1) * (1 - after[:, HIDING].sum(1)) * subject.strength
-        styled = self.decoder.colour(drawn, _sum(tone, added))
-        if added is not None and subject.purity < 1:
-            styled = torch.lerp(_shaded(self.decoder.colour(drawn, tone), styled), styled, subject.purity)
         return torch.lerp(styled, plain, hidden[..., None])
 
     def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
@@ -201,19 +204,36 @@ def _sum(one: Tensor | None, two: Tensor | None) -> Tensor | None:
     return two if one is None else one if two is None else one + two
 
 
+def _other(added: Tensor) -> Tensor:
+    """Whether what paint adds, (N, P, F) before squashing, is another thing and not shade: (N, P, 1), 0 to 1."""
+    lightness: Tensor = added.mean(-1, keepdim=True).abs()
+    return ((lightness - SHADE) / (OTHER - SHADE)).clamp(0, 1)
+
+
 def _calm(added: Tensor) -> Tensor:
     """What paint adds, (N, P, F) before squashing, with less colour; see ``PAINTED_COLOUR``."""
     lightness = added.mean(-1, keepdim=True)
-    other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
-    return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other)
+    return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * _other(added))
 
 
-def _shaded(colour: Tensor, painted: Tensor) -> Tensor:
-    """Colours (N, P, F) as light or dark as painted ones, and of no other hue: a share of them all, towards black or
+def _beside(styled: Tensor, plain: Tensor, contrast: float) -> Tensor:
+    """Colours (N, P, F) of a thing that is ``plain`` without the style, beside ``styled`` ones: no further from them in
+    lightness than the style has it."""
+    lightness = torch.lerp(torch.logit(_lightness(styled)), torch.logit(_lightness(plain)), contrast)
+    return _shaded(plain, lightness.sigmoid())
+
+
+def _lightness(colour: Tensor) -> Tensor:
+    """(N, P, F) -> (N, P, 1), neither black nor white."""
+    return colour.mean(-1, keepdim=True).clamp(DARKEST, 1 - DARKEST)
+
+
+def _shaded(colour: Tensor, lightness: Tensor) -> Tensor:
+    """Colours (N, P, F) at another lightness (N, P, 1), and of no other hue: a share of them all, towards black or
     white. Squashing a pale colour further would make it purer."""
-    before, after = (each.mean(-1, keepdim=True).clamp(DARKEST, 1 - DARKEST) for each in (colour, painted))
-    darker, lighter = colour * after / before, 1 - (1 - colour) * (1 - after) / (1 - before)
-    return torch.where(after < before, darker, lighter)
+    before = _lightness(colour)
+    darker, lighter = colour * lightness / before, 1 - (1 - colour) * (1 - lightness) / (1 - before)
+    return torch.where(lightness < before, darker, lighter)
 
 
 def front_share(points: Tensor) -> Tensor:

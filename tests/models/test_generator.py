@@ -210,7 +210,7 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
     plain = generator.from_latent(torch.randn(1, 6, generator=torch.Generator().manual_seed(2)))
     assert plain.palette is not None
     rng = torch.Generator().manual_seed(7)
-    style, paint = (torch.randn(plain.planes.shape, generator=rng) for _ in range(2))
+    style, paint = (size * torch.randn(plain.planes.shape, generator=rng) for size in (1, 8))
     raw, drawn, over = (raw_at(generator, planes) for planes in (plain.planes, style, paint))
     look = Look(points(), raw, points()[..., 0])
     found = generator.colours(dataclasses.replace(plain, style=style, paint=paint), look)
@@ -220,11 +220,15 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
     still = (shares[0] * shares[1])[..., kept].sum(-1, keepdim=True)
     added = over[..., 1:4] - raw[..., 1:4]
     lightness = added.mean(-1, keepdim=True)
-    share = PAINTED_COLOUR + (1 - PAINTED_COLOUR) * ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
-    added = lightness + share * (added - lightness)
-    tone = generator.decoder.tone(drawn, plain.palette) + still * added
+    other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
+    assert (other == 0).any() and (other == 1).any()
+    added = lightness + (PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other) * (added - lightness)
+    shaded = generator.decoder.colour(drawn, generator.decoder.tone(drawn, plain.palette) + still * added)
+    # What is another thing is as it is without the style.
+    itself = generator.decoder.colour(over, generator.decoder.tone(raw, plain.palette))
+    wanted = torch.lerp(shaded, itself, other * still)
     ahead = (front_share(points()) == 1)[0, :, 0]
-    torch.testing.assert_close(found[:, ahead], generator.decoder.colour(drawn, tone)[:, ahead])
+    torch.testing.assert_close(found[:, ahead], wanted[:, ahead], atol=1e-4, rtol=0)
 
 
 def test_paint_on_grey_material_is_grey() -> None:
@@ -251,14 +255,35 @@ def test_paint_on_grey_material_is_grey() -> None:
     assert float((pure - dull).abs().max()) > 0.02, "where nothing is held back, paint brings its own hue"
 
 
+def test_a_dark_thing_in_a_style_is_as_far_from_the_rest_as_the_style_has_it() -> None:
+    generator = made(dataclasses.replace(PARTED, parts=len(PARTS)))
+    rng = torch.Generator().manual_seed(4)
+    raw, drawn = (0.3 * torch.randn(1, 50, 4 + len(PARTS), generator=rng) for _ in range(2))
+    for places in (raw, drawn):
+        places[..., 4:] = -40.0
+        places[..., 4 + PARTS.index("skin")] = 40.0
+    palette = 0.4 + 0.4 * torch.rand(1, len(PARTS), 3, generator=rng)
+    subject = Subject(torch.zeros(0), None, palette)
+    dark = torch.full((1, 50, 3), -OTHER)
+    itself = generator.decoder.colour(raw, generator.decoder.tone(raw, palette) + dark)
+    skin = generator.decoder.colour(drawn, generator.decoder.tone(drawn, palette))
+    lightness = [torch.logit(colour.mean(-1)) for colour in (skin, itself)]
+    for contrast in (0.0, 0.25, 1.0):
+        styled = generator._styled(dataclasses.replace(subject, contrast=contrast), raw, drawn, dark, itself)
+        wanted = torch.lerp(*lightness, contrast)
+        torch.testing.assert_close(torch.logit(styled.mean(-1)), wanted, atol=1e-3, rtol=0)
+    torch.testing.assert_close(styled, itself, atol=1e-5, rtol=0)
+
+
 def test_how_much_colour_a_style_keeps_is_read_from_its_palette() -> None:
     base = made(PARTED)
     layer = base.palette.layer.weight.detach().unflatten(0, (-1, 3))
     grey = layer.mean(1, keepdim=True)
-    for kept, wanted in ((0.25, 0.25), (1.0, 1.0), (2.0, 1.0)):
-        change = (3 * grey + kept * (layer - grey) - layer).flatten(0, 1)
+    for purity, contrast in ((0.25, 1.0), (1.0, 0.5), (2.0, 3.0)):
+        change = (contrast * grey + purity * (layer - grey) - layer).flatten(0, 1)
         painter = stylized(base, StyleDifference({"palette.layer.weight": change}, None))
-        assert colour_kept(base, painter) == pytest.approx(wanted, abs=1e-5), "lightness does not count"
+        wanted = (min(1.0, purity), min(1.0, contrast))
+        assert colour_kept(base, painter) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_features_are_those_of_the_face() -> None:
