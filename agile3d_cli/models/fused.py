@@ -1,4 +1,4 @@
-"""When the rays of an imported generator are taken in a few steps of Triton's (``fused_kernels.py``) on CUDA.
+"""When the rays of an imported generator are taken in a few steps of Triton's (``fused_march.py``) on CUDA.
 
 Never needed: where Triton is not there, or what a field is made of does not fit, torch's steps are taken. The kernels
 are compiled when a field of their kind is first seen (some seconds, kept in Triton's cache), and used only if they
@@ -58,7 +58,7 @@ def fits(field: RayField, samples: tuple[int, int]) -> bool:
 def tried(widths: tuple[int, int, int], axes: str, samples: tuple[int, int], device: torch.device) -> March | str:
     """The kernels, after a trial, or why they are not used."""
     try:
-        from agile3d_cli.models.fused_kernels import Setting, marching
+        from agile3d_cli.models.fused_march import Setting, marching
 
         old = device.type == "cuda" and torch.cuda.get_device_capability(device) < TENSOR_CORES
         march = marching(Setting(product="ieee") if old else Setting())

@@ -1,149 +1,21 @@
-"""The rays of an imported generator in four steps on CUDA, written in Triton; ``fused.py`` says when they are taken.
+"""Triton's kernels for the rays of an imported generator, in the order in which ``fused_march.py`` calls them.
 
     shade   places samples, looks up the planes, decodes: raw density and colour; nothing in between reaches memory
     draw    one ray: weights of the coarse pass -> depths of the fine one, and the order of all its samples
-    shade   again
     mix     one ray: marches its samples in that order, sums up their colours
 
-Needs ``triton``, which comes with torch for CUDA. ``ray_field.march_rays`` is the plain twin, which says what the steps
-mean; ``native.cpp`` is the counterpart on a CPU.
+``ray_field.march_rays`` is the plain twin, which says what the steps mean; ``native.cpp`` is the counterpart on a CPU.
 Source: EG3D (Chan et al., CVPR 2022), section 4.1 and supplement.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from agile3d_cli.models.published_rays import FLOOR, SMALLEST
-from agile3d_cli.models.ray_field import March, Marched, RayField, in_parts
-
-FAR = 1e30
-"""Where samples lie that a ray does not have."""
-
-
-class Setting(NamedTuple):
-    """How the work is cut; results differ by rounding only."""
-
-    block: int = 64
-    """Samples that are shaded together."""
-    warps: int = 4
-    """Of 32 threads, that do it."""
-    product: str = "tf32x3"
-    """How the decoder's products are made: three of TF32 keep float32's bits, ``ieee`` takes no tensor cores."""
-    ray_warps: int = 1
-    """That mix one ray."""
-
-
-def marching(setting: Setting) -> March:
-    """``ray_field.march_rays`` of fields that ``fused.fits``."""
-
-    def part(
-        field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
-    ) -> Marched:
-        return _march_part(field, origin, direction, first, draws, fine, setting)
-
-    def march(
-        field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
-    ) -> Marched:
-        with torch.cuda.device_of(first):
-            return in_parts(part, field, origin, direction, first, draws, fine)
-
-    return march
-
-
-def _march_part(
-    field: RayField,
-    origin: Tensor,
-    direction: Tensor,
-    first: Tensor,
-    draws: Tensor | None,
-    fine: int,
-    setting: Setting,
-) -> Marched:
-    """Rays (R, 3), coarse depths (R, S), draws (R or 1, fine); the samples of both passes share their tables."""
-    (rays, coarse), decoder = first.shape, field.decoder
-    samples, colours = coarse + fine, decoder.output.shape[1] - 1
-    depths, raw = first.new_empty(rays, samples), first.new_empty(rays, samples)
-    shown = first.new_empty(rays, samples, colours)
-    order = torch.empty_like(depths, dtype=torch.int32)
-    depths[:, :coarse] = first
-    origin, direction = origin.contiguous(), direction.contiguous()
-
-    def shade(begin: int, count: int) -> None:
-        (height, width), pairs = field.planes.size, field.planes.pairs
-        _shade[(triton.cdiv(rays * count, setting.block),)](
-            field.planes.table,
-            origin,
-            direction,
-            depths,
-            decoder.hidden,
-            decoder.hidden_bias,
-            decoder.output,
-            decoder.output_bias,
-            raw,
-            shown,
-            rays * count,
-            count,
-            begin,
-            samples,
-            2 / field.box,
-            height,
-            width,
-            PLANES=len(pairs),
-            AXES=sum((4 * along + across) << (4 * k) for k, (along, across) in enumerate(pairs)),
-            C=decoder.hidden.shape[0],
-            H=decoder.hidden.shape[1],
-            F=colours,
-            BLOCK=setting.block,
-            PRODUCT=setting.product,
-            num_warps=setting.warps,
-            enable_fp_fusion=True,
-        )
-
-    shade(0, coarse)
-    _draw[(rays,)](
-        raw,
-        depths,
-        order,
-        raw if draws is None else draws.contiguous(),
-        0 if draws is None or len(draws) == 1 else fine,
-        coarse,
-        fine,
-        DRAWN=draws is not None,
-        LEAST=FLOOR + SMALLEST,
-        NARROW=SMALLEST,
-        FAR=FAR,
-        S=triton.next_power_of_2(coarse),
-        N=triton.next_power_of_2(fine),
-        num_warps=1,
-        enable_fp_fusion=True,
-    )
-    shade(coarse, fine)
-    mix, rest = first.new_empty(rays, colours), first.new_empty(4, rays)
-    _mix[(rays,)](
-        raw,
-        depths,
-        order,
-        shown,
-        mix,
-        rest,
-        rays,
-        samples,
-        F=colours,
-        S=triton.next_power_of_2(samples),
-        num_warps=setting.ray_warps,
-        enable_fp_fusion=True,
-    )
-    return Marched(mix, *rest)
 
 
 @triton.jit
-def _shade(
+def shade(
     table: tl.tensor,
     origin: tl.tensor,
     direction: tl.tensor,
@@ -243,7 +115,7 @@ def _absorbed(raw: tl.tensor, raw_behind: tl.tensor, step: tl.tensor) -> tl.tens
 
 
 @triton.jit
-def _draw(
+def draw(
     raw: tl.tensor,
     depths: tl.tensor,
     order: tl.tensor,
@@ -308,7 +180,7 @@ def _draw(
 
 
 @triton.jit
-def _mix(
+def mix(
     raw: tl.tensor,
     depths: tl.tensor,
     order: tl.tensor,

@@ -30,7 +30,7 @@ def kernels() -> Iterator[ModuleType]:
         if DEVICE.type == "cpu":
             patch.setenv("TRITON_INTERPRET", "1")  # looked at when Triton is imported
         pytest.importorskip("triton")
-        yield importlib.import_module("agile3d_cli.models.fused_kernels")
+        yield importlib.import_module("agile3d_cli.models.fused_march")
 
 
 @pytest.mark.parametrize("axes", AXES)
