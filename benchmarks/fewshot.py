@@ -1,12 +1,13 @@
 """Learning a 3D style from few pictures, against what the style truly looks like in 3D.
 
-    python -m benchmarks.fewshot --kit HEAD_KIT [--quick] [--truth toon clay ink] [--seeds 3] [--method ...]
-                                 [--keep FOLDER] [--device cuda]
+    python -m benchmarks.fewshot [--kit HEAD_KIT] [--exemplars FOLDER ...] [--quick] [--truth toon clay ink]
+                                 [--seeds 3] [--method ...] [--keep FOLDER] [--device cuda]
 
 Synthetic heads can be redrawn in a style by formula (``truths.py``), so for every person the true stylized head is
 known from every side. Twenty exemplars show random people from random sides; each method (``rivals.py``) learns the
 style from them and draws twenty other people, known by their latent, from three sides. Each seed has exemplars and
-people of its own:
+people of its own. Of drawn exemplars (``--exemplars``) no truth is known: style distance is that to pictures that are
+held out, likeness that to the heads without the style. The methods:
 
 - ``plain``: the head without a style, what doing nothing scores.
 - ``ours``: ``agile3d new-style`` with the linear stylizer.
@@ -24,7 +25,8 @@ person's own truth, where both show the head), ``depth`` (median depth error of 
 follow the view), ``surface`` (the same without the line that a style draws around heads), ``rank1`` (how often the
 person's own truth is found first among the seed's twenty, front against front), ``rank1_head`` (the same for the mean
 embedding of three views, less what all heads of a set share), ``relief`` (depth range of the face over the truth's),
-``seconds`` of processor time. Prints one JSON document, and writes a sheet of the first seed for each style.
+``seconds`` of processor time. Drawn exemplars leave out ``paired`` and ``depth``. Prints one JSON document, and writes
+a sheet of the first seed for each style.
 """
 
 from __future__ import annotations
@@ -34,135 +36,40 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.head import Rendering
-from agile3d_cli.avatar.measure import embedding
 from agile3d_cli.device import choose_device
-from agile3d_cli.heads.kit import Kit
-from agile3d_cli.heads.masks import Masks, build_masks
-from agile3d_cli.heads.subject import View
-from agile3d_cli.heads.template import Template, build_template
 from agile3d_cli.image import save_png, to_array
 from agile3d_cli.models.checkpoints import BaseModel, load_base
-from agile3d_cli.models.perceptual import style_features
-from agile3d_cli.prior.subjects import latent
-from agile3d_cli.scores import kernels, view_consistency
-from agile3d_cli.style.exemplars import read_exemplars
-from agile3d_cli.style.faces import BACKGROUND, PITCH, TRUNCATION, YAW, GeneratorFaces
+from agile3d_cli.scores import view_consistency
+from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
 from agile3d_cli.style.stylize import fit_stylizer
+from benchmarks.fewshot_sets import EXEMPLAR_SIZE, LABELS, SIZE, Drawn, Person, StyleSet, Truth, codes_of
 from benchmarks.rivals import QUICK, Model, Pupil, Work, lineless, methods, silent
-from benchmarks.truths import STYLES, StyledSubject, TruthStyle
+from benchmarks.stylizers import SETS
+from benchmarks.truths import STYLES
 
-EXEMPLARS = 20
-FIRST = 3_000_000
-"""Number of the first subject; training counts from 0, other benchmarks from one and two million."""
-SIZE, EXEMPLAR_SIZE = 128, 256
-SIDE, NEAR = 0.4363, 0.2618
-"""Yaws of the turned views, and of the second view for agreement: 25 and 15 degrees."""
 FACE = (0.14, -0.18, 0.2, 0.08)
 """Half-width, lowest, highest, least z of the face, world units: where depth is compared."""
-NOBODY = 10.0
-"""An embedding so far from all that it is nobody's."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """A person's true stylized head: front, to both sides, and a little aside."""
-
-    z: Tensor
-    """(1, z_dim)."""
-    images: Tensor
-    """(4, 3, SIZE, SIZE) on ``BACKGROUND``."""
-    alphas: Tensor
-    depths: Tensor
-    """(4, 1, SIZE, SIZE) each."""
-    codes: Tensor
-    """(3, 128) embeddings of the front and of both sides."""
-
-
 ENDS = [0, -1]
 """Of the views, those that are compared with each other."""
-LABELS = torch.stack([camera.portrait_label(yaw) for yaw in (0.0, -SIDE, SIDE, NEAR)])
+Looks = Callable[[Rendering, Rendering], Tensor]
+"""See ``StyleSet.looks``."""
+UNKNOWN = ("paired", "depth")
+"""Scores that say something only where the truth is known."""
 
 
-class Truth:
-    """Maker of one style's exemplars and people; what is in ``keep`` already is not made again."""
-
-    def __init__(self, style: TruthStyle, kit: Path, base: BaseModel, keep: Path):
-        assert base.landmarks is not None, "the truth lies in mini's own space"
-        self.style, self._landmarks = style, base.landmarks.cpu().numpy()
-        self._kit_folder, self._keep = kit, keep / style.name
-
-    @cached_property
-    def _parts(self) -> tuple[Template, Kit, Masks]:
-        template, kit = build_template(), Kit(self._kit_folder)
-        return template, kit, build_masks(template, kit)
-
-    def _subject(self, z: np.ndarray) -> StyledSubject:
-        return StyledSubject(z, *self._parts, self._landmarks, self.style)
-
-    def exemplars(self, seed: int) -> Path:
-        """Folder of ``EXEMPLARS`` pictures of random people from random sides."""
-        folder = self._keep / f"exemplars-{seed}"
-        if len(list(folder.glob("*.png"))) < EXEMPLARS:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._draw_exemplars(folder, seed)
-        return folder
-
-    def _draw_exemplars(self, folder: Path, seed: int) -> None:
-        rng = np.random.default_rng([20, seed])
-        for number in range(EXEMPLARS):
-            subject = self._subject(TRUNCATION * latent(FIRST + 1000 * seed + number))
-            label = camera.portrait_label(rng.uniform(-YAW, YAW), PITCH * rng.normal())
-            save_png(folder / f"{number:02d}.png", to_array(_shown(subject.render(label, EXEMPLAR_SIZE))))
-
-    def people(self, seed: int, count: int) -> list[Person]:
-        """People of whom no exemplar shows any."""
-        return [self._kept_person(seed, number) for number in range(count)]
-
-    def _kept_person(self, seed: int, number: int) -> Person:
-        file = self._keep / f"people-{seed}" / f"{number:02d}.safetensors"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(vars(self._person(FIRST + 900_000 + 1000 * seed + number)), file)
-        return Person(**load_file(file))
-
-    def _person(self, number: int) -> Person:
-        z = TRUNCATION * latent(number)
-        subject = self._subject(z)
-        views = [subject.render(label, SIZE) for label in LABELS]
-        images = torch.stack([_shown(view) for view in views])
-        alphas = torch.from_numpy(np.stack([view.alpha for view in views]))[:, None]
-        depths = torch.from_numpy(np.stack([view.depth for view in views]))[:, None]
-        codes = _codes(torch.stack([_shown(subject.render(label, EXEMPLAR_SIZE)) for label in LABELS[:3]]))
-        return Person(torch.from_numpy(z)[None].float(), images, alphas, depths, codes)
-
-
-def _shown(view: View) -> Tensor:
-    """(3, S, S) in [-1, 1] on the usual grey."""
-    image, alpha = torch.from_numpy(view.image).permute(2, 0, 1), torch.from_numpy(view.alpha)
-    return image * alpha * 2 - alpha + (1 - alpha) * BACKGROUND
-
-
-def _codes(images: Tensor) -> Tensor:
-    """(N, 128) embeddings; where no face is found, nobody's."""
-    found = [embedding(image, None) for image in images]
-    return torch.cat([torch.full((1, 128), NOBODY) if code is None else code for code in found])
-
-
-def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]], Tensor, Tensor]:
+def measure(model: Model, people: Sequence[Person], looks: Looks) -> tuple[dict[str, list[float]], Tensor, Tensor]:
     """Scores a person, features (P, D) of the front views, and a row of pictures a person (P, 3, SIZE, 2 * SIZE)."""
     rows: dict[str, list[float]] = {name: [] for name in ("paired", "depth", "views", "surface", "relief")}
     features, shown, codes = [], [], []
@@ -178,8 +85,9 @@ def measure(model: Model, people: list[Person]) -> tuple[dict[str, list[float]],
         rows["views"].append(_disagreement(seen.image, seen.alpha, seen.depth))
         plain = _on_cpu(lineless(model).head(person.z).render(LABELS[ENDS], SIZE, BACKGROUND))
         rows["surface"].append(_disagreement(plain.image, plain.alpha, plain.depth))
-        codes.append(_codes(_on_cpu(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND)).image))
-        features.append(style_features(seen.image[:1]))
+        large = _on_cpu(head.render(LABELS[:3], EXEMPLAR_SIZE, BACKGROUND))
+        codes.append(codes_of(large.image))
+        features.append(looks(seen, large))
         shown.append(torch.cat([seen.image[0], seen.image[2]], 2))
     drawn, true = torch.stack(codes), torch.stack([person.codes for person in people])
     rows["rank1"] = _found_first(drawn[:, 0], true[:, 0])
@@ -219,30 +127,33 @@ def _range(depth: Tensor) -> float:
     return float(high - low)
 
 
-def run(truth: Truth, base: BaseModel, work: Work, seeds: int, chosen: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
+def run(
+    source: StyleSet, base: BaseModel, work: Work, seeds: int, chosen: Sequence[str]
+) -> tuple[dict[str, Any], Tensor]:
     """Every method on one style: its scores, and rows of pictures for the sheet."""
     rows: dict[str, dict[str, list[list[float]]]] = {}
     pictures: dict[str, Tensor] = {}
     for seed in range(seeds):
-        people = truth.people(seed, work.people)
-        own = [_disagreement(person.images, person.alphas, person.depths) for person in people]
-        rows.setdefault("truth", {}).setdefault("views", []).append(own)
-        pictures.setdefault("truth", torch.stack([torch.cat([p.images[0], p.images[2]], 2) for p in people]))
-        for name, found, shown in measured(truth, people, base, work, seed, chosen):
+        people = source.people(seed, work.people)
+        if source.known:
+            own = [_disagreement(person.images, person.alphas, person.depths) for person in people]
+            rows.setdefault("truth", {}).setdefault("views", []).append(own)
+            pictures.setdefault("truth", torch.stack([torch.cat([p.images[0], p.images[2]], 2) for p in people]))
+        for name, found, shown in measured(source, people, base, work, seed, chosen):
             for score, values in found.items():
-                rows.setdefault(name, {}).setdefault(score, []).append(values)
+                if source.known or score not in UNKNOWN:
+                    rows.setdefault(name, {}).setdefault(score, []).append(values)
             pictures.setdefault(name, shown)
-            sys.stderr.write(f"{truth.style.name} seed {seed} {name}: {_told(rows[name])}\n")
+            sys.stderr.write(f"{source.name} seed {seed} {name}: {_told(rows[name])}\n")
     sheet = torch.cat([torch.cat(list(column[:6]), 1) for column in pictures.values()], 2)
     return {name: _summary(found) for name, found in rows.items()}, sheet
 
 
 def measured(
-    truth: Truth, people: list[Person], base: BaseModel, work: Work, seed: int, chosen: Sequence[str]
+    source: StyleSet, people: Sequence[Person], base: BaseModel, work: Work, seed: int, chosen: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, list[float]], Tensor]]:
     """Each method taught by one seed's exemplars: its name, scores a person, and rows of pictures."""
-    true_features = style_features(torch.cat([person.images[:1] for person in people]))
-    exemplars = read_exemplars(truth.exemplars(seed), base.framing)
+    exemplars = source.exemplars(seed)
     started = time.process_time()
     stylizer, _, _ = fit_stylizer("linear", exemplars, GeneratorFaces(base, work.size), seed, silent)
     fitting = time.process_time() - started
@@ -252,23 +163,10 @@ def measured(
             started = time.process_time()
             model = make()
             seconds = time.process_time() - started + (0 if name in ("plain", "direct") else fitting)
-            found, features, shown = measure(model, people)
-            found["style_distance"] = style_distances(features, true_features)
+            found, features, shown = measure(model, people, source.looks)
+            found["style_distance"] = source.distances(features, people, seed)
             found["seconds"] = [seconds]
             yield name, found, shown
-
-
-def style_distances(drawn: Tensor, true: Tensor) -> list[float]:
-    """KID of features (P, D) to those of the truth, where no person is compared with him- or herself.
-
-    One number a person: their mean is the distance, and the standard error of their mean is that of the distance (the
-    first term of a U-statistic's: twice a person's part, less once the whole).
-    Source: Gretton et al., A Kernel Two-Sample Test, 2012, lemma 6; the kernel is that of ``scores.style_distance``.
-    """
-    own, wanted, across = kernels(drawn, true)
-    terms = (own + wanted - across - across.T).fill_diagonal_(0)
-    parts = terms.sum(1) / (len(terms) - 1)
-    return list((2 * parts - parts.mean()).tolist())
 
 
 def _summary(found: dict[str, list[list[float]]]) -> dict[str, dict[str, float | None]]:
@@ -302,10 +200,11 @@ def _told(found: dict[str, list[list[float]]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kit", type=Path, required=True, help="folder of the MakeHuman head kit")
+    parser.add_argument("--kit", type=Path, help="folder of the MakeHuman head kit, for styles by formula")
     parser.add_argument("--keep", type=Path, help="folder of true heads, which are drawn there once (minutes)")
     parser.add_argument("--device", default="cpu", help="of the generators: auto, cpu, cuda or mps")
     parser.add_argument("--truth", nargs="+", default=[style.name for style in STYLES], help="styles by formula")
+    parser.add_argument("--exemplars", type=Path, nargs="+", default=[], help="folders of drawn exemplars")
     parser.add_argument(
         "--method", nargs="+", default=["plain", "ours", "direct", "views", "unpaired", "cameras", "shape", "pairs"]
     )
@@ -314,18 +213,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("reports"))
     args = parser.parse_args(arguments)
+    if not args.kit and not args.exemplars:
+        parser.error("styles by formula need --kit, drawn ones --exemplars")
     torch.set_num_threads(args.threads)
     base = load_base("mini", choose_device(args.device))
     work = QUICK if args.quick else Work()
     found = {}
     with tempfile.TemporaryDirectory() as place:
-        for style in STYLES:
-            if style.name in args.truth:
-                truth = Truth(style, args.kit, base, args.keep or Path(place))
-                facts, sheet = run(truth, base, work, args.seeds, args.method)
-                saved = save_png(args.out / f"fewshot-{style.name}.png", to_array(sheet))
-                found[style.name] = {"methods": facts, "sheet": str(saved), "columns": list(facts)}
-    counts = {"exemplars": EXEMPLARS, "people": work.people, "seeds": args.seeds, "threads": args.threads}
+        by_formula = [style for style in STYLES if args.kit and style.name in args.truth]
+        sources: list[StyleSet] = [Truth(style, args.kit, base, args.keep or Path(place)) for style in by_formula]
+        sources += [Drawn(folder, SETS.get(folder.resolve()), base) for folder in args.exemplars]
+        for source in sources:
+            facts, sheet = run(source, base, work, args.seeds, args.method)
+            saved = save_png(args.out / f"fewshot-{source.name}.png", to_array(sheet))
+            found[source.name] = {"methods": facts, "sheet": str(saved), "columns": list(facts)}
+    counts = {"people": work.people, "seeds": args.seeds, "threads": args.threads}
     sys.stdout.write(json.dumps({**counts, "work": vars(work), "styles": found}, indent=2) + "\n")
 
 

@@ -28,3 +28,9 @@ def truths() -> ModuleType:
 def fewshot() -> ModuleType:
     """The module ``benchmarks.fewshot``."""
     return _benchmark("fewshot")
+
+
+@pytest.fixture(scope="module")
+def fewshot_sets() -> ModuleType:
+    """The module ``benchmarks.fewshot_sets``."""
+    return _benchmark("fewshot_sets")
