@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -34,11 +35,7 @@ class Setting(NamedTuple):
 
 def marching(setting: Setting) -> March:
     """``ray_field.march_rays`` of fields that ``fused.fits``."""
-
-    def part(
-        field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
-    ) -> Marched:
-        return _march_part(field, origin, direction, first, draws, fine, setting)
+    part = partial(_march_part, setting)
 
     def march(
         field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
@@ -50,13 +47,7 @@ def marching(setting: Setting) -> March:
 
 
 def _march_part(
-    field: RayField,
-    origin: Tensor,
-    direction: Tensor,
-    first: Tensor,
-    draws: Tensor | None,
-    fine: int,
-    setting: Setting,
+    setting: Setting, field: RayField, origin: Tensor, direction: Tensor, first: Tensor, draws: Tensor | None, fine: int
 ) -> Marched:
     """Rays (R, 3), coarse depths (R, S), draws (R or 1, fine); the samples of both passes share their tables."""
     (rays, coarse), decoder = first.shape, field.decoder

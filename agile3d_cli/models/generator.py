@@ -167,7 +167,8 @@ class TriplaneGenerator(nn.Module):
             kept = [part for part in range(self.config.parts) if part not in FEATURES]
             still = (before * after)[:, kept].sum(1)[..., None]
             other = _other(added)
-            shaded = self.decoder.colour(drawn, _sum(tone, torch.lerp(added, still * _calm(added), subject.strength)))
+            added = torch.lerp(added, still * _calm(added, other), subject.strength)
+            shaded = self.decoder.colour(drawn, _sum(tone, added))
             painted = torch.lerp(shaded, _beside(styled, plain, subject.contrast), other * still * subject.strength)
             styled = torch.lerp(_shaded(styled, _lightness(painted)), painted, subject.purity)
         # Hair before an eye or a brow stays hair.
@@ -210,10 +211,11 @@ def _other(added: Tensor) -> Tensor:
     return ((lightness - SHADE) / (OTHER - SHADE)).clamp(0, 1)
 
 
-def _calm(added: Tensor) -> Tensor:
-    """What paint adds, (N, P, F) before squashing, with less colour; see ``PAINTED_COLOUR``."""
+def _calm(added: Tensor, other: Tensor) -> Tensor:
+    """What paint adds, (N, P, F) before squashing, with less colour where it is no other thing, see
+    ``PAINTED_COLOUR``."""
     lightness = added.mean(-1, keepdim=True)
-    return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * _other(added))
+    return torch.lerp(lightness, added, PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other)
 
 
 def _beside(styled: Tensor, plain: Tensor, contrast: float) -> Tensor:
