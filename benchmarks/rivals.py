@@ -27,10 +27,10 @@ from agile3d_cli.models.styled import StyleDifference, in_style, stylized
 from agile3d_cli.models.volume import composite, importance_depths, interval_weights, spread_depths
 from agile3d_cli.style.augment import Pairs, make_pairs
 from agile3d_cli.style.config import TransferConfig
-from agile3d_cli.style.contours import contour_of
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.exemplars import ExemplarSet
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
+from agile3d_cli.style.finish import finished
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Stylizer
 
@@ -161,7 +161,7 @@ class Pupil:
         config = TransferConfig(steps=self.work.steps, seed=self.seed)
         state = self.folder / f"{name}.safetensors"
         learnt = transfer(pairs, self.base, displacement, config, state, silent).difference
-        difference = replace(learnt, contour=contour_of(self.exemplars.images))
+        difference = finished(self.base, learnt, self.exemplars, config, silent)
         return Styled(self.base.generator, difference, stylized(self.base.generator, difference))
 
 

@@ -1,7 +1,8 @@
-"""Views of a head -> the same with a style's line around the head and where one part of it hides another.
+"""Views of a head -> the same with a style's line around the head, where one part of it hides another, and along hair.
 
 A line that follows the view cannot lie in the head's own colours: seen from elsewhere it would be a smear on a cheek.
 So it is found anew in each picture, from what is covered and how deep it lies. It is drawn on the nearer side.
+Hair lies on skin without hiding much: the line there runs along the border of the two.
 """
 
 from __future__ import annotations
@@ -21,17 +22,28 @@ from agile3d_cli.models.contour import Contour
 JUMP, STEEP = 0.02, 10.0
 """World units by which depth jumps where one part hides another, beyond what a surface of this slope falls away from a
 pixel to the next."""
-COVERED = 0.5
-"""Alpha from which on a pixel belongs to the head."""
+COVERED = HALF = 0.5
+"""Alpha from which on a pixel belongs to the head, and share from which on to hair."""
 SHORTEST = 0.015
-"""Share of the picture's edge: where less than that hides something, among locks of hair, no pen would set a line."""
+"""Share of the picture's edge: where less than that hides something, among locks of hair, no pen would set a line; nor
+around a lock or a gap in hair of less than its square."""
 FINER = 2
 """Parts along a pixel's edge for which the line is found, so that it has no steps."""
 
 
-def with_contour(seen: Rendering, contour: Contour, background: float) -> Rendering:
-    """The views with the line on them; ``background`` is the grey, in [-1, 1], that they stand on."""
-    share = contour.opacity * _coverage(seen.alpha, seen.depth, contour.width).to(seen.image)
+def with_contour(seen: Rendering, contour: Contour, background: float, hair: Tensor | None = None) -> Rendering:
+    """The views with the line on them.
+
+    Args:
+        seen: the views.
+        contour: the line.
+        background: the grey, in [-1, 1], that they stand on.
+        hair: (N, 1, H, W) how much of each pixel is hair, where that gets a line.
+    """
+    drawn = _coverage(seen.alpha, seen.depth, contour.width)
+    if hair is not None:
+        drawn = torch.maximum(drawn, contour.hair * _along(hair, contour.width))
+    share = contour.opacity * drawn.to(seen.image)
     ink = 2 * seen.image.new_tensor(contour.colour)[:, None, None] - 1
     # A pixel at the rim shows the line over as much of it as is covered.
     line = seen.alpha * ink + (1 - seen.alpha) * background
@@ -48,11 +60,29 @@ def _coverage(alpha: Tensor, depth: Tensor, width: float) -> Tensor:
     return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
 
 
+def _along(hair: Tensor, width: float) -> Tensor:
+    """How much of each pixel a line along the border of hair takes, (N, 1, H, W): half of it lies on either side."""
+    fine = F.interpolate(hair.cpu(), scale_factor=FINER, mode="bilinear", align_corners=False)
+    drawn = [_border(whole[0].numpy() >= HALF, width * fine.shape[-1]) for whole in fine]
+    return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
+
+
+def _border(hair: np.ndarray, width: float) -> np.ndarray:
+    """A line of ``width`` pixels along the border of hair (H, W)."""
+    least = (SHORTEST * len(hair)) ** 2
+    hair = _large(hair, least)
+    hair = ~_large(~hair, least)
+    if hair.all() or not hair.any():
+        return np.zeros(hair.shape, np.float32)
+    away = distance_transform_edt(hair) + distance_transform_edt(~hair) - 0.5
+    return np.clip(width / 2 - away + 0.5, 0, 1).astype(np.float32)
+
+
 def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> np.ndarray:
     """The line on pixels (H, W), ``width`` pixels wide, where depth jumps by ``least`` or a solid ends; all of what is
     not solid counts as line, for nothing else is seen of it than the little that it covers."""
     deep = np.where(solid, depth, np.inf)
-    hidden = ~solid | _long(_behind(deep, least), round(SHORTEST * len(deep)))
+    hidden = ~solid | _large(_behind(deep, least), round(SHORTEST * len(deep)))
     if not hidden.any():
         return np.zeros(solid.shape, np.float32)
     away, (row, column) = distance_transform_edt(~hidden, return_indices=True)
@@ -62,7 +92,7 @@ def _line(solid: np.ndarray, depth: np.ndarray, width: float, least: float) -> n
     return np.where(solid, reach, 1).astype(np.float32)
 
 
-def _long(found: np.ndarray, least: int) -> np.ndarray:
+def _large(found: np.ndarray, least: float) -> np.ndarray:
     """Connected pixels (H, W) where there are more than ``least`` of them."""
     parts, _ = label(found, np.ones((3, 3)))
     counts = np.bincount(parts.ravel())

@@ -17,7 +17,7 @@ from agile3d_cli import camera
 from agile3d_cli.avatar.contour import with_contour
 from agile3d_cli.avatar.head import Rendering
 from agile3d_cli.models.contour import Contour
-from agile3d_cli.models.generator import Subject, TriplaneGenerator
+from agile3d_cli.models.generator import Look, Subject, TriplaneGenerator
 from agile3d_cli.models.volume import (
     TINY,
     composite,
@@ -69,6 +69,7 @@ class GeneratorHead:
 
     def __init__(self, generator: TriplaneGenerator, subject: Subject, contour: Contour | None = None):
         self._generator, self._subject, self._contour = generator, subject, contour
+        self._outlines_hair = contour is not None and contour.hair > 0 and generator.config.parts > 0
         self._guide = self._make_guide()
         self._cells = self._make_cells()
 
@@ -101,23 +102,26 @@ class GeneratorHead:
         """Views (N, 3, size, size) of labels (N, 25) on a plain background grey in [-1, 1]."""
         views = [self._view(label[None].to(self._subject.planes), size) for label in labels]
         colour, alpha, depth = (torch.cat(column) for column in zip(*views, strict=True))
-        image = (2 * colour - alpha) + (1 - alpha) * background
+        image = (2 * colour[:, :3] - alpha) + (1 - alpha) * background
         seen = Rendering(image.clamp(-1, 1), alpha, depth)
-        return seen if self._contour is None else with_contour(seen, self._contour, background)
+        if self._contour is None:
+            return seen
+        return with_contour(seen, self._contour, background, colour[:, 3:] if self._outlines_hair else None)
 
     def _view(self, label: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         origins, directions = camera.rays(label, size, size)
-        colour = torch.zeros(size * size, 3).to(label)
+        channels = 3 + self._outlines_hair
+        colour = torch.zeros(size * size, channels).to(label)
         alpha = torch.zeros(size * size).to(label)
         depth = torch.full((size * size,), self._generator.config.far).to(label)
         for start in range(0, size * size, RAYS):
             block = slice(start, start + RAYS)
             self._rays(origins[0, block], directions[0, block], colour[block], alpha[block], depth[block])
         shape = (1, 1, size, size)
-        return colour.T.reshape(1, 3, size, size), alpha.reshape(shape), depth.reshape(shape)
+        return colour.T.reshape(1, channels, size, size), alpha.reshape(shape), depth.reshape(shape)
 
     def _rays(self, origin: Tensor, direction: Tensor, colour: Tensor, alpha: Tensor, depth: Tensor) -> None:
-        """Fills ``colour`` (R, 3), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
+        """Fills ``colour`` (R, 3 or 4), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
         near, start, end = self._reach(origin, direction)
         seen, depths = self._depths(origin, direction, near, start, end)
         close = depths[:, -1] - depths[:, 0] < WIDE
@@ -156,12 +160,16 @@ class GeneratorHead:
         whole = share.sum(1, keepdim=True)
         clear = share * (share > FAINT * whole)
         share = (clear * (whole / clear.sum(1, keepdim=True).clamp(min=TINY))).reshape(-1)[asked]
-        total = depths.new_zeros(shape[0], 3)
+        total = depths.new_zeros(shape[0], colour.shape[1])
         for look, own, rays in zip(looks, share.split(CHUNK), (asked // shape[1]).split(CHUNK), strict=True):
             kept = own.nonzero()[:, 0]
-            seen = self._generator.colours(self._subject, look.at(kept))[0, :, :3].clamp(0, 1)
-            total.index_add_(0, rays[kept], own[kept, None] * seen)
+            total.index_add_(0, rays[kept], own[kept, None] * self._colours(look.at(kept)))
         colour[chosen], alpha[chosen], depth[chosen] = total, pixels.alpha[0], pixels.depth[0]
+
+    def _colours(self, look: Look) -> Tensor:
+        """RGB (P, 3) of what was looked at; where hair gets a line, how much of it is hair as well, (P, 4)."""
+        seen = self._generator.colours(self._subject, look)[0, :, :3].clamp(0, 1)
+        return torch.cat([seen, self._generator.hair(look).T], 1) if self._outlines_hair else seen
 
     @torch.no_grad()
     def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ FEATURES = (1, 2, 3, 4, 8)
 colours come from the latent, by the palette."""
 HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
+HAIR = (5, 7)
+"""Hair and headwear."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.0
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
@@ -147,6 +149,10 @@ class TriplaneGenerator(nn.Module):
         if subject.style is not None:
             over = self._styled(subject, look.raw, self._raw(subject.style, normalised), added, over)
         return torch.lerp(features, over, front_share(look.canonical))
+
+    def hair(self, look: Look) -> Tensor:
+        """How much of what was looked at is hair or headwear, (N, P); for decoders that tell parts apart."""
+        return self.decoder.shares(look.raw)[:, HAIR].sum(1)
 
     def _styled(self, subject: Subject, raw: Tensor, drawn: Tensor, added: Tensor | None, plain: Tensor) -> Tensor:
         """Colours (N, P, F) in a style.

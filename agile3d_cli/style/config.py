@@ -70,7 +70,9 @@ class TransferConfig:
     """Whether the colours of the head's parts are the style's; they show at the back and the shoulders too, which
     pictures hardly show."""
     contour: bool = True
-    """Whether a line that the exemplars draw around heads is drawn on views."""
+    """Whether a line that the exemplars draw around heads is drawn on views, along hair too if that looks like them."""
+    brows: bool = True
+    """Whether brows are all of one colour where the exemplars' are and people look more like them for it."""
     edges: float = 0.5
     smooth: float = 0.03
     small: float = 2e-3

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from agile3d_cli.scores import NOT_MEASURED, Scores
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
 from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
-from agile3d_cli.style.contours import contour_of
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
+from agile3d_cli.style.finish import finished
 from agile3d_cli.style.photos import find_photos, photo_key
 from agile3d_cli.style.preview import kept, sheet, views_of
 from agile3d_cli.style.score import score_style
@@ -129,8 +129,8 @@ def learn_style(
     displacement = style_displacement(pairs, base, shown, stylizer) if base.generator.deforms else None
     learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
     clock.lap("transfer")
-    contour = contour_of(pictures.images) if settings.contour else None
-    difference = replace(learnt.difference, contour=contour)
+    difference = finished(base, learnt.difference, pictures, settings, progress)
+    clock.lap("finish")
     people = views_of(base, difference)
     scores = score_style(base, difference, as_batch(pictures, SIZE), progress)
     clock.lap("scores")

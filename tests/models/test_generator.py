@@ -451,10 +451,13 @@ def test_style_difference_round_trip() -> None:
 
 
 def test_a_contour_is_stored_with_its_style() -> None:
-    line = Contour(0.01, 0.75, (0.125, 0.25, 0.5))
+    line = Contour(0.01, 0.75, (0.125, 0.25, 0.5), 0.5)
     stored = StyleDifference({}, None, line).tensors()
     back = read_difference(stored, made(MICRO), "mine").contour
     assert back is not None and torch.allclose(back.tensor(), line.tensor())
+    # Before lines along hair were drawn, a bundle held five numbers.
+    earlier = read_difference({"contour": line.tensor()[:5]}, made(MICRO), "mine").contour
+    assert earlier is not None and earlier.hair == 0 and torch.equal(earlier.tensor()[:5], back.tensor()[:5])
     assert read_difference({}, made(MICRO), "mine").contour is None
     for bad in (torch.full((5,), torch.nan), torch.full((5,), 1.5), -line.tensor(), torch.zeros(4)):
         with pytest.raises(RefusedError, match="contour"):

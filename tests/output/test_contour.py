@@ -9,6 +9,9 @@ from torch import Tensor
 
 from agile3d_cli.avatar.contour import with_contour
 from agile3d_cli.avatar.head import Rendering
+from agile3d_cli.avatar.render import GeneratorHead
+from agile3d_cli.camera import portrait_label
+from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.models.contour import Contour, contour_between
 
 SIZE, GREY = 128, 0.5
@@ -62,6 +65,25 @@ def test_what_hides_something_is_outlined_and_a_slope_is_not() -> None:
     assert not inked(seen(alpha, alpha)).any() and not inked(seen(0 * alpha, alpha)).any(), "all head, no head"
 
 
+def test_hair_is_outlined_on_skin_but_no_lock_and_no_gap() -> None:
+    view = seen(torch.ones(1, 1, SIZE, SIZE), torch.full((1, 1, SIZE, SIZE), 2.5))
+    hair = disc(30.0)
+    hair[..., SIZE // 2, SIZE // 2], hair[..., 4, 4] = 0.0, 1.0
+    line = replace(LINE, hair=1.0)
+    drawn = (view.image - with_contour(view, line, GREY, hair).image)[0, 0] / 2
+    row = drawn[SIZE // 2, : SIZE // 2]
+    assert abs(float(row.sum()) - 4) < 0.6 and not row[: 64 - 34].any() and not row[64 - 26 :].any(), "on both sides"
+    assert not drawn[:12, :12].any() and not drawn[60:68, 60:68].any()
+    half = (view.image - with_contour(view, replace(LINE, hair=0.5), GREY, hair).image)[0, 0] / 2
+    torch.testing.assert_close(half, 0.5 * drawn, atol=1e-5, rtol=0)
+    for none in (
+        with_contour(view, LINE, GREY, hair),
+        with_contour(view, line, GREY, 0 * hair),
+        with_contour(view, line, GREY),
+    ):
+        assert torch.equal(none.image, view.image)
+
+
 def test_it_grows_with_the_picture_and_fades() -> None:
     view = seen(disc(40.0), torch.full((1, 1, SIZE, SIZE), 2.5))
     wide, faint = inked(view, replace(LINE, width=8 / SIZE)), inked(view, LINE.faded(0.25))
@@ -71,9 +93,22 @@ def test_it_grows_with_the_picture_and_fades() -> None:
 
 
 def test_lines_blend() -> None:
-    other = Contour(0.01, 0.5, (1.0, 0.5, 0.0))
+    other = Contour(0.01, 0.5, (1.0, 0.5, 0.0), 1.0)
     half = contour_between(LINE, other, 0.5)
-    assert half is not None and half.colour == (0.5, 0.5, 0.0) and abs(half.opacity - 0.75) < 1e-6
+    assert half is not None and half.colour == (0.5, 0.5, 0.0) and abs(half.opacity - 0.75) < 1e-6 and half.hair == 0.5
     assert contour_between(None, None, 0.5) is None
     assert contour_between(None, other, 0.25) == other.faded(0.25)
     assert contour_between(LINE, None, 0.25) == LINE.faded(0.75)
+
+
+def test_a_heads_hairline_is_drawn_and_nothing_else_changes() -> None:
+    base = load_base("mini").generator
+    subject = base.from_latent(0.7 * torch.randn(1, base.config.z_dim, generator=torch.Generator().manual_seed(2)))
+    label = portrait_label()[None]
+    plain, lined = (
+        GeneratorHead(base, subject, replace(LINE, width=0.01, hair=hair)).render(label, 96) for hair in (0.0, 1.0)
+    )
+    assert torch.equal(plain.alpha, lined.alpha) and torch.equal(plain.depth, lined.depth)
+    changed = (plain.image - lined.image).abs().amax(1)[0] > 0.1
+    # Above the brows and beside the face, not within it, and thin.
+    assert 40 < int(changed.sum()) < 400 and int(changed[:40].sum()) > 20 and not changed[48:62, 40:56].any()
