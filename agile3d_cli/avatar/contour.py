@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from torch import Tensor
 
 from agile3d_cli import camera
@@ -27,6 +27,10 @@ COVERED = HALF = 0.5
 SHORTEST = 0.015
 """Share of the picture's edge: where less than that hides something, among locks of hair, no pen would set a line; nor
 around a lock or a gap in hair of less than its square."""
+BESIDE = 2.0
+"""Widths of the line within which colours beside it are compared."""
+ALIKE, DIFFERENT = 0.25, 0.5
+"""Difference of these, over the usual one along the line, up to which nothing is drawn, and from which on all is."""
 FINER = 2
 """Parts along a pixel's edge for which the line is found, so that it has no steps."""
 
@@ -42,7 +46,7 @@ def with_contour(seen: Rendering, contour: Contour, background: float, hair: Ten
     """
     drawn = _coverage(seen.alpha, seen.depth, contour.width)
     if hair is not None:
-        drawn = torch.maximum(drawn, contour.hair * _along(hair, contour.width))
+        drawn = torch.maximum(drawn, contour.hair * _along(seen, hair, contour.width))
     share = contour.opacity * drawn.to(seen.image)
     ink = 2 * seen.image.new_tensor(contour.colour)[:, None, None] - 1
     # A pixel at the rim shows the line over as much of it as is covered.
@@ -60,11 +64,31 @@ def _coverage(alpha: Tensor, depth: Tensor, width: float) -> Tensor:
     return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
 
 
-def _along(hair: Tensor, width: float) -> Tensor:
+def _along(seen: Rendering, hair: Tensor, width: float) -> Tensor:
     """How much of each pixel a line along the border of hair takes, (N, 1, H, W): half of it lies on either side."""
     fine = F.interpolate(hair.cpu(), scale_factor=FINER, mode="bilinear", align_corners=False)
     drawn = [_border(whole[0].numpy() >= HALF, width * fine.shape[-1]) for whole in fine]
-    return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
+    line = F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
+    views = zip(seen.image.cpu(), (seen.alpha - hair).clamp(min=0).cpu(), hair.cpu(), line, strict=True)
+    return torch.stack([line * _told_apart(image, skin, own, line, width) for image, skin, own, line in views])
+
+
+def _told_apart(image: Tensor, skin: Tensor, hair: Tensor, line: Tensor, width: float) -> Tensor:
+    """How far hair differs in colour from what is beside it, (1, H, W) from 0 to 1, against how far it does along most
+    of the line: a photo may have painted hair on skin, and where it did, nothing ends."""
+    reach = BESIDE * width * image.shape[-1]
+    one, other = (_around(image, share, reach) for share in (hair, skin))
+    apart = (one - other).abs().mean(0, keepdim=True)
+    there = apart[line > HALF]
+    usual = float(there.median()) if len(there) else 0.0
+    return ((apart / max(usual, 1e-3) - ALIKE) / (DIFFERENT - ALIKE)).clamp(0, 1)
+
+
+def _around(image: Tensor, share: Tensor, reach: float) -> Tensor:
+    """The mean colour (3, H, W) within some ``reach``, pixels, of what has a share (1, H, W) in the picture."""
+    weighted = torch.cat([image * share, share]).numpy()
+    blurred = torch.from_numpy(gaussian_filter(weighted, (0, reach, reach)))
+    return blurred[:3] / (blurred[3:] + 1e-4)
 
 
 def _border(hair: np.ndarray, width: float) -> np.ndarray:

@@ -65,23 +65,38 @@ def test_what_hides_something_is_outlined_and_a_slope_is_not() -> None:
     assert not inked(seen(alpha, alpha)).any() and not inked(seen(0 * alpha, alpha)).any(), "all head, no head"
 
 
-def test_hair_is_outlined_on_skin_but_no_lock_and_no_gap() -> None:
+def haired(hair: Tensor) -> Rendering:
+    """A white head that is all over the picture, with grey hair."""
     view = seen(torch.ones(1, 1, SIZE, SIZE), torch.full((1, 1, SIZE, SIZE), 2.5))
+    return replace(view, image=view.image - hair)
+
+
+def outlined(view: Rendering, hair: Tensor, line: Contour) -> Tensor:
+    """How much of each pixel is ink, (SIZE, SIZE), where the line runs along hair."""
+    drawn = with_contour(view, line, GREY, hair)
+    return ((view.image - drawn.image) / (view.image - INK[0]))[0, 0]
+
+
+def test_hair_is_outlined_on_skin_but_no_lock_and_no_gap() -> None:
     hair = disc(30.0)
     hair[..., SIZE // 2, SIZE // 2], hair[..., 4, 4] = 0.0, 1.0
-    line = replace(LINE, hair=1.0)
-    drawn = (view.image - with_contour(view, line, GREY, hair).image)[0, 0] / 2
+    view, line = haired(hair), replace(LINE, hair=1.0)
+    drawn = outlined(view, hair, line)
     row = drawn[SIZE // 2, : SIZE // 2]
     assert abs(float(row.sum()) - 4) < 0.6 and not row[: 64 - 34].any() and not row[64 - 26 :].any(), "on both sides"
     assert not drawn[:12, :12].any() and not drawn[60:68, 60:68].any()
-    half = (view.image - with_contour(view, replace(LINE, hair=0.5), GREY, hair).image)[0, 0] / 2
-    torch.testing.assert_close(half, 0.5 * drawn, atol=1e-5, rtol=0)
-    for none in (
-        with_contour(view, LINE, GREY, hair),
-        with_contour(view, line, GREY, 0 * hair),
-        with_contour(view, line, GREY),
-    ):
-        assert torch.equal(none.image, view.image)
+    torch.testing.assert_close(outlined(view, hair, replace(line, hair=0.5)), 0.5 * drawn, atol=1e-5, rtol=0)
+    for contour, share in ((LINE, hair), (line, 0 * hair), (line, None)):
+        assert torch.equal(with_contour(view, contour, GREY, share).image, view.image)
+
+
+def test_hair_that_goes_on_as_paint_has_no_line_there() -> None:
+    hair, line = disc(30.0), replace(LINE, hair=1.0)
+    painted = (haired(hair).image - disc(50.0) * (1 - hair))[..., SIZE // 2 + 20 :, :]
+    view = haired(hair)
+    view.image[..., SIZE // 2 + 20 :, :] = painted
+    drawn = outlined(view, hair, line)
+    assert drawn[: SIZE // 2].sum() > 300 and drawn[SIZE // 2 + 27 :].sum() < 3
 
 
 def test_it_grows_with_the_picture_and_fades() -> None:
