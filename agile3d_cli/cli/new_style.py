@@ -40,6 +40,10 @@ def new_style(
         Path | None,
         typer.Option(metavar="DIR", help="Also write the stylized pictures and their cameras for other tools (EG3D)."),
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write losses and scores for TensorBoard (needs agile3d[log])."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help=f"Folder for bundle, preview and report. [{OUTPUT_FOLDER}/NAME-style]")
     ] = None,
@@ -61,6 +65,7 @@ def new_style(
         strict=strict,
         photos=photos,
         dataset=export_dataset,
+        log=log,
         seed=session.seed,
         device=session.device,
     )

@@ -32,6 +32,8 @@ class NewStyleConfig:
     """Folder of real photos that are stylized too; None without."""
     dataset: Path | None = None
     """Folder that the stylized pictures are written to in EG3D's layout; None without."""
+    log: Path | None = None
+    """Folder of a TensorBoard log; None without."""
     seed: int = 0
     """All chance comes from it."""
     device: str = "auto"

@@ -33,6 +33,7 @@ from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.finish import finished
+from agile3d_cli.style.log import open_log
 from agile3d_cli.style.photos import find_photos, photo_key
 from agile3d_cli.style.preview import kept, sheet, views_of
 from agile3d_cli.style.score import score_style
@@ -40,7 +41,7 @@ from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.transfer import transfer
 from agile3d_cli.stylizer import Progress
 
-UNPLANNED = ("resume", "strict", "photos", "dataset")
+UNPLANNED = ("resume", "strict", "photos", "dataset", "log")
 """Settings that change nothing of what is learnt, or are told apart by the photos themselves."""
 FACES, PHOTOS = "faces", "photos"
 """Folders of stylized pictures below the work folder."""
@@ -87,13 +88,14 @@ def learn_style(
     Raises:
         PhotoError: no usable picture.
         RefusedError: ``config.strict`` and there is a warning about the pictures; nothing was written.
-        MissingError: no such stylizer or base model.
+        MissingError: no such stylizer or base model, or what writes the log is not installed.
         UsageError: the base model is an imported one.
         OutputError: the folder cannot be written.
     """
     clock = _Clock()
     if config.dataset is not None:
         check_place(config.dataset)
+    log = open_log(config.log)
     photos = find_photos(config.photos) if config.photos is not None else []
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
@@ -127,12 +129,13 @@ def learn_style(
         dataset["folder"] = config.dataset
     clock.lap("augment")
     displacement = style_displacement(pairs, base, shown, stylizer) if base.generator.deforms else None
-    learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress)
+    learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress, log)
     clock.lap("transfer")
     difference = finished(base, learnt.difference, pictures, settings, progress)
     clock.lap("finish")
     people = views_of(base, difference)
     scores = score_style(base, difference, as_batch(pictures, SIZE), progress)
+    log.end(learnt.steps, scores.as_json(), sheet(people))
     clock.lap("scores")
     terms = _exemplar_note(pictures, exemplars)
     bundle = StyleBundle(

@@ -23,6 +23,7 @@ from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.styled import ACCENTS, StyleDifference, stylized, with_accents
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
+from agile3d_cli.style.log import Log, NoLog
 from agile3d_cli.style.state import read_state, write_state
 from agile3d_cli.style.surfaces import Head, all_heads
 from agile3d_cli.style.tones import take_tones
@@ -42,9 +43,16 @@ class Transferred:
 
 
 def transfer(
-    pairs: Pairs, base: BaseModel, displacement: Tensor | None, config: TransferConfig, state: Path, progress: Progress
+    pairs: Pairs,
+    base: BaseModel,
+    displacement: Tensor | None,
+    config: TransferConfig,
+    state: Path,
+    progress: Progress,
+    log: Log | None = None,
 ) -> Transferred:
     """Fine-tunes the base on the pairs; ``state`` is a file from which an interrupted run goes on."""
+    log = log or NoLog()
     generator = stylized(base.generator, StyleDifference({}, displacement))
     if config.accents:
         with_accents(generator)
@@ -71,6 +79,7 @@ def transfer(
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
         recent.append({name: float(value.detach()) for name, value in terms.items()})
+        log.step(step + 1, recent[-1])
         progress("transfer", (step + 1) / config.steps)
         if (step + 1) % config.checkpoint == 0:
             write_state(state, trained, optimizer, rng, step + 1)

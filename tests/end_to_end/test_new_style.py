@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import read_layout
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
+from agile3d_cli.style.log import NoLog
 from agile3d_cli.style.measure import Moved
 from agile3d_cli.style.pipeline import learn_style
 from agile3d_cli.style.preview import KEPT_SIZE
@@ -165,6 +167,26 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
 
 
+class Heard(NoLog):
+    """What a run told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def step(self, number: int, terms: Mapping[str, float]) -> None:
+        assert set(terms) == {"colour", "edges", "smooth", "small"} and all(math.isfinite(x) for x in terms.values())
+        self.steps.append(number)
+
+
+def test_every_step_is_told_once_more_after_an_interruption(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+    first, second = Heard(), Heard()
+    with pytest.raises(KeyboardInterrupt):
+        transfer(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(11), first)
+    transfer(pairs, micro, None, BRIEF, tmp_path / "parts", silent, second)
+    # The last state was saved at step 8; the twelfth was told before the interruption.
+    assert first.steps == list(range(1, 13)) and second.steps == list(range(9, 25))
+
+
 def test_the_colours_of_parts_are_the_styles_unless_told_otherwise(
     micro: BaseModel, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +283,10 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     config = NewStyleConfig("tinted", stylizer="tint", base="micro")
     (folder / "notes.txt").touch()
     told: list[str] = []
-    whole = learn_style(folder, tmp_path / "whole", config, silent, told.append)
+    whole = learn_style(
+        folder, tmp_path / "whole", dataclasses.replace(config, log=tmp_path / "log"), silent, told.append
+    )
+    assert len(list((tmp_path / "log").iterdir())) == 1, "one file of events"
     bundle = read_style(whole.bundle)
     assert bundle.base.sha256 == micro.reference.sha256 and bundle.training["pairs"] == 20
     assert len(bundle.exemplars) == 5 and bundle.stylizer["name"] == "tint" and bundle.preview is not None
