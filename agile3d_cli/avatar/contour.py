@@ -22,8 +22,8 @@ from agile3d_cli.models.contour import Contour
 JUMP, STEEP = 0.02, 10.0
 """World units by which depth jumps where one part hides another, beyond what a surface of this slope falls away from a
 pixel to the next."""
-COVERED = HALF = 0.5
-"""Alpha from which on a pixel belongs to the head, and share from which on to hair."""
+HALF = 0.5
+"""Share from which on a pixel belongs to the head, or to hair."""
 SHORTEST = 0.015
 """Share of the picture's edge: where less than that hides something, among locks of hair, no pen would set a line; nor
 around a lock or a gap in hair of less than its square."""
@@ -60,7 +60,7 @@ def _coverage(alpha: Tensor, depth: Tensor, width: float) -> Tensor:
     alpha = F.interpolate(alpha.cpu(), scale_factor=FINER, mode="bilinear", align_corners=False)
     depth = F.interpolate(depth.cpu(), scale_factor=FINER, mode="nearest")
     pairs = zip(alpha[:, 0].numpy(), depth[:, 0].numpy(), strict=True)
-    drawn = [_line(a >= COVERED, d, width * alpha.shape[-1], least) for a, d in pairs]
+    drawn = [_line(a >= HALF, d, width * alpha.shape[-1], least) for a, d in pairs]
     return F.avg_pool2d(torch.from_numpy(np.stack(drawn))[:, None], FINER)
 
 

@@ -12,10 +12,11 @@ import torch
 from skimage.draw import polygon2mask
 from torch import Tensor
 
+from agile3d_cli.face.template import face_template
 from agile3d_cli.style.measure import landmarks
 
-OUTLINES = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
-"""Of both brows, points of the face mesh."""
+LEFT = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
+"""Outline of the brow to the left of the picture, points of the face mesh."""
 DARKEST = 0.4
 """Share of the pixels within these outlines that are brow."""
 FEW = 3
@@ -42,10 +43,15 @@ def brow_colour(image: Tensor) -> Tensor | None:
     if points is None:
         return None
     size = image.shape[-1]
-    places = points.numpy() * size - 0.5
-    inside = np.any([polygon2mask((size, size), places[list(brow)][:, ::-1]) for brow in OUTLINES], 0)
+    inside = np.any([polygon2mask((size, size), outline[:, ::-1]) for outline in outlines(points, size)], 0)
     colours = (image[:, torch.from_numpy(inside)].T + 1) / 2
     if not len(colours):
         return None
     darkest = colours.mean(1).argsort()[: max(1, round(DARKEST * len(colours)))]
     return colours[darkest].mean(0)
+
+
+def outlines(points: Tensor, size: int) -> list[np.ndarray]:
+    """Both brows' outlines, (10, 2) pixels of a picture of ``size``, from landmarks (468, 2), fractions."""
+    sides = np.array(LEFT), face_template().mirror[list(LEFT)]
+    return [points.numpy()[side] * size - 0.5 for side in sides]

@@ -27,11 +27,9 @@ from agile3d_cli.style.contours import contour_of
 from agile3d_cli.style.exemplars import ExemplarSet, as_batch
 from agile3d_cli.style.faces import BACKGROUND
 from agile3d_cli.style.people import people_in
-from agile3d_cli.style.score import head_features
+from agile3d_cli.style.score import PEOPLE, head_features
 from agile3d_cli.stylizer import Progress
 
-PEOPLE = 16
-"""People that what is tried is looked at on."""
 STAGE = "finishing the style"
 BROW = slice(3 * PARTS.index("brows"), 3 * PARTS.index("brows") + 3)
 """Rows of the palette."""

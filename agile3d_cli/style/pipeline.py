@@ -95,7 +95,6 @@ def learn_style(
     clock = _Clock()
     if config.dataset is not None:
         check_place(config.dataset)
-    log = open_log(config.log)
     photos = find_photos(config.photos) if config.photos is not None else []
     preset = PRESET_WORK[config.preset]
     settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
@@ -106,6 +105,7 @@ def learn_style(
         note(sentence)
     if config.strict:
         refuse_doubtful(check)
+    log = open_log(config.log)
     work = _work_folder(output)
     filters = FilterConfig()
     facts = {"base": base.reference.sha256, "exemplars": pictures.card(), "points": pictures.points}

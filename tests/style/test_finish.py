@@ -16,7 +16,7 @@ from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.contour import Contour
 from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.style import finish
-from agile3d_cli.style.brows import OUTLINES, brow_colour, one_brow_colour
+from agile3d_cli.style.brows import brow_colour, one_brow_colour, outlines
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.exemplars import FOUND, Exemplar, ExemplarSet, read_exemplars
 from agile3d_cli.style.faces import BACKGROUND
@@ -52,9 +52,8 @@ def with_bold_brows(picture: Tensor) -> Tensor:
     points = landmarks(picture)
     assert points is not None
     filled = picture.clone()
-    for outline in OUTLINES:
-        hull = points[list(outline)].numpy() * SIZE - 0.5
-        filled[:, torch.from_numpy(polygon2mask((SIZE, SIZE), hull[:, ::-1]))] = 2 * BLACK[:, None] - 1
+    for outline in outlines(points, SIZE):
+        filled[:, torch.from_numpy(polygon2mask((SIZE, SIZE), outline[:, ::-1]))] = 2 * BLACK[:, None] - 1
     return filled
 
 
