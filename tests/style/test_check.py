@@ -216,7 +216,9 @@ def test_a_dry_run_tells_all_and_writes_nothing(
 
 
 def test_strict_refuses_before_anything_is_written(program: Callable[..., tuple[int, str, str]], folder: Path) -> None:
-    code, shown, said = program(str(folder), "--strict", "--quiet", "--log", "log")
+    log = folder.parent / "log"
+    code, shown, said = program(str(folder), "--strict", "--quiet", "--log", str(log))
+    assert not log.exists()
     assert (code, shown) == (5, "")
     assert said == (
         "agile3d: --strict refuses these exemplars: Only 2 pictures can be learnt from; about 20 show what a style "
