@@ -31,7 +31,7 @@ from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.exemplars import ExemplarSet
 from agile3d_cli.style.faces import BACKGROUND, GeneratorFaces
 from agile3d_cli.style.finish import finished
-from agile3d_cli.style.transfer import transfer
+from agile3d_cli.style.pipeline import learn_from
 from agile3d_cli.stylizer import Stylizer
 
 RATE, RAYS = 1e-3, 1536
@@ -160,7 +160,7 @@ class Pupil:
         displacement = style_displacement(pairs, self.base, stylizer=self.stylizer) if shape else None
         config = TransferConfig(steps=self.work.steps, seed=self.seed)
         state = self.folder / f"{name}.safetensors"
-        learnt = transfer(pairs, self.base, displacement, config, state, silent).difference
+        learnt = learn_from(pairs, self.base, self.exemplars, displacement, config, state, silent).difference
         difference = finished(self.base, learnt, self.exemplars, config, silent)
         return Styled(self.base.generator, difference, stylized(self.base.generator, difference))
 

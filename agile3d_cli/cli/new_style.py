@@ -80,11 +80,15 @@ def new_style(
         _look_ahead(session, exemplars, config)
         return
 
-    from agile3d_cli.style.pipeline import learn_style
+    from agile3d_cli.style.pipeline import learn_style, take_part
+    from agile3d_cli.style.together import join
 
+    place, together = output or OUTPUT_FOLDER / f"{config.name}-style", join(session.device)
+    if not together.first:
+        take_part(exemplars, place, config, together)
+        return
     with session.progress(config.name) as progress:
-        place = output or OUTPUT_FOLDER / f"{config.name}-style"
-        result = learn_style(exemplars, place, config, progress, session.note)
+        result = learn_style(exemplars, place, config, progress, session.note, together)
     installed = install_file(Path(result.bundle), "style", replace=True).path if install else None
     facts = plain(result)
     text = "\n".join(f"{key}: {facts[key]}" for key in ("bundle", "preview", "report") if facts.get(key))

@@ -24,7 +24,7 @@ from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.filters import counts, judge
 from agile3d_cli.style.measure import Moved, measure_pair
 from agile3d_cli.style.photos import Photo, align_photo, photo_key
-from agile3d_cli.style.shards import Made, Shard, ShardSet, StoredRows, stored_rows
+from agile3d_cli.style.shards import Made, Rows, Shard, ShardSet, StoredRows, stored_rows
 from agile3d_cli.stylizer import Progress, Stylizer
 
 SHARD = 10
@@ -41,9 +41,9 @@ class Pairs:
     """(N, z_dim)."""
     labels: Tensor
     """(N, 25)."""
-    stylized: Tensor | StoredRows
+    stylized: Rows
     """(N, 3, S, S) in [-1, 1], half precision."""
-    alphas: Tensor | StoredRows
+    alphas: Rows
     """(N, 1, S, S) coverage of the real pair, half precision."""
     moved: Tensor
     """(N, 468, 2) landmarks of the stylized picture minus those of the real one, crop fractions."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,31 +19,26 @@ import torch
 from agile3d_cli.avatar.measure import SIZE
 from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
-from agile3d_cli.errors import OutputError
 from agile3d_cli.image import save_png, write_whole
 from agile3d_cli.licenses import FREE, LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import for_portraits, load_base
+from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores
-from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs, make_pairs, make_photo_pairs
+from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs
+from agile3d_cli.style.brows import with_inked_brows
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
-from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
+from agile3d_cli.style.config import NewStyleConfig, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
 from agile3d_cli.style.eg3d_layout import check_place, write_layout
 from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemplars
-from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.finish import finished
-from agile3d_cli.style.log import open_log
-from agile3d_cli.style.photos import find_photos, photo_key
+from agile3d_cli.style.log import Log, open_log
+from agile3d_cli.style.material import Material, prepare, work_folder
 from agile3d_cli.style.preview import kept, sheet, views_of
 from agile3d_cli.style.score import score_style
-from agile3d_cli.style.stylize import fit_stylizer
-from agile3d_cli.style.transfer import transfer
+from agile3d_cli.style.surfaces import all_heads
+from agile3d_cli.style.together import Together
+from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import Progress
-
-UNPLANNED = ("resume", "strict", "photos", "dataset", "log")
-"""Settings that change nothing of what is learnt, or are told apart by the photos themselves."""
-FACES, PHOTOS = "faces", "photos"
-"""Folders of stylized pictures below the work folder."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +66,7 @@ def learn_style(
     config: NewStyleConfig,
     progress: Progress,
     note: Callable[[str], None] = lambda sentence: None,
+    together: Together | None = None,
 ) -> StyleResult:
     """Learns a style from a folder of pictures and writes it to ``output``.
 
@@ -84,6 +79,7 @@ def learn_style(
         config: settings.
         progress: told how far the work is.
         note: told each of the result's notes before the long work begins.
+        together: processes that learn it together, this the first; the others call ``take_part``.
 
     Raises:
         PhotoError: no usable picture.
@@ -92,13 +88,10 @@ def learn_style(
         UsageError: the base model is an imported one.
         OutputError: the folder cannot be written.
     """
-    clock = _Clock()
+    clock, together = _Clock(), together or Together(device=choose_device(config.device))
     if config.dataset is not None:
         check_place(config.dataset)
-    photos = find_photos(config.photos) if config.photos is not None else []
-    preset = PRESET_WORK[config.preset]
-    settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
-    base = for_portraits(load_base(config.base, choose_device(config.device)))
+    base = _base(config, together)
     pictures = read_exemplars(exemplars, base.framing)
     check = check_exemplars(pictures)
     for sentence in check.notes:
@@ -106,30 +99,15 @@ def learn_style(
     if config.strict:
         refuse_doubtful(check)
     log = open_log(config.log)
-    work = _work_folder(output)
-    filters = FilterConfig()
-    facts = {"base": base.reference.sha256, "exemplars": pictures.card(), "points": pictures.points}
-    more = {"filters": asdict(filters), "photos": [photo_key(photo) for photo in photos]}
-    _start(work, config, settings, {**facts, **more})
     clock.lap("exemplars")
-    faces = GeneratorFaces(base, preset.size)
-    stylizer, description, stylizer_card = fit_stylizer(config.stylizer, pictures, faces, config.seed, progress, work)
-    clock.lap("stylizer")
-    recipe = {**facts, "stylizer": stylizer_card, "size": preset.size, "seed": config.seed}
-    pairs, harvest = make_pairs(faces, stylizer, preset.pairs, work / FACES, recipe, config.seed, progress, filters)
-    dataset: dict[str, Any] = {"faces": harvest}
-    shown: PhotoPairs | None = None
-    if photos:
-        place = work / PHOTOS
-        shown, dataset["photos"] = make_photo_pairs(
-            photos, stylizer, preset.size, base.framing, place, recipe, progress, filters
-        )
+    material = prepare(base, pictures, output, config, together, progress, clock.lap)
+    pairs, dataset, settings = material.pairs, material.dataset, material.settings
     if config.dataset is not None:
-        write_layout(config.dataset, _stylized(pairs, shown))
+        write_layout(config.dataset, _stylized(pairs, material.photos))
         dataset["folder"] = config.dataset
     clock.lap("augment")
-    displacement = style_displacement(pairs, base, shown, stylizer) if base.generator.deforms else None
-    learnt = transfer(pairs, base, displacement, settings, work / "transfer.safetensors", progress, log)
+    displacement, state = _displacement(base, material), _state(output)
+    learnt = learn_from(pairs, base, pictures, displacement, settings, state, progress, log, together)
     clock.lap("transfer")
     difference = finished(base, learnt.difference, pictures, settings, progress)
     clock.lap("finish")
@@ -146,11 +124,11 @@ def learn_style(
         preview=kept(people),
         summary=f"Learnt from {len(pictures.exemplars)} pictures with {config.stylizer}",
         created=datetime.date.today().isoformat(),
-        stylizer=stylizer_card,
+        stylizer=material.stylizer_card,
         exemplars=tuple(pictures.card()),
         training={"seed": config.seed, "preset": config.preset, "pairs": len(pairs), **_plain(settings)},
         scores=scores.as_json(),
-        licenses=join_notes(base.licenses, description.licenses, (terms,)),
+        licenses=join_notes(base.licenses, material.description.licenses, (terms,)),
     )
     path = output / f"{config.name}.safetensors"
     write_style(path, bundle)
@@ -164,6 +142,56 @@ def learn_style(
     return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", dataset, notes)
 
 
+def take_part(exemplars: Path, output: Path, config: NewStyleConfig, together: Together) -> None:
+    """What a process beside the first does: it reads what ``learn_style`` makes there, and shares its transfer.
+
+    Raises:
+        As ``learn_style``.
+    """
+    base = _base(config, together)
+    pictures = read_exemplars(exemplars, base.framing)
+    material = prepare(base, pictures, output, config, together, _untold, lambda stage: None)
+    displacement, state, settings = _displacement(base, material), _state(output), material.settings
+    learn_from(material.pairs, base, pictures, displacement, settings, state, _untold, together=together)
+
+
+def learn_from(
+    pairs: Pairs,
+    base: BaseModel,
+    pictures: ExemplarSet,
+    displacement: torch.Tensor | None,
+    settings: TransferConfig,
+    state: Path,
+    progress: Progress,
+    log: Log | None = None,
+    together: Together | None = None,
+) -> Transferred:
+    """The second half of the flow, up to what is learnt; arguments as of ``transfer``."""
+    heads = all_heads(pairs, base.generator, displacement, progress)
+    if settings.brows:
+        pairs = with_inked_brows(pairs, heads, base.generator, as_batch(pictures, SIZE))
+    return transfer(pairs, heads, base, displacement, settings, state, progress, log, together)
+
+
+def _base(config: NewStyleConfig, together: Together) -> BaseModel:
+    return for_portraits(load_base(config.base, together.device))
+
+
+def _displacement(base: BaseModel, material: Material) -> torch.Tensor | None:
+    if not base.generator.deforms:
+        return None
+    return style_displacement(material.pairs, base, material.photos, material.stylizer)
+
+
+def _state(output: Path) -> Path:
+    """File from which an interrupted transfer goes on."""
+    return work_folder(output) / "transfer.safetensors"
+
+
+def _untold(stage: str, fraction: float) -> None:
+    """Beside the first, nobody is told."""
+
+
 class _Clock:
     """Seconds of each stage."""
 
@@ -174,37 +202,6 @@ class _Clock:
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.seconds[stage], self._last = round(now - self._last, 3), now
-
-
-def _work_folder(output: Path) -> Path:
-    """The folder of unfinished work."""
-    work = output / ".work"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written ({error.strerror}); choose another --output.") from error
-    return work
-
-
-def _start(work: Path, config: NewStyleConfig, settings: TransferConfig, facts: Mapping[str, Any]) -> None:
-    """Empties the work folder, or what of it a run with other settings, generator or pictures cannot go on from.
-
-    Stylized pictures stay: they say themselves what they were made of.
-    """
-    plain = {name: value for name, value in asdict(config).items() if name not in UNPLANNED}
-    known = {"config": plain, "preset": asdict(PRESET_WORK[config.preset]), "transfer": asdict(settings), **facts}
-    plan = json.dumps(known, sort_keys=True)
-    told = work / "plan.json"
-    try:
-        same = config.resume and told.exists() and told.read_text(encoding="utf-8") == plan
-        for old in work.iterdir():
-            if old.is_dir() and not config.resume:
-                shutil.rmtree(old)
-            elif old.is_file() and not same:
-                old.unlink()
-        told.write_text(plan, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{work} cannot be written ({error.strerror}); choose another --output.") from error
 
 
 def _stylized(pairs: Pairs, photos: PhotoPairs | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

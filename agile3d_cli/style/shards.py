@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -53,6 +53,19 @@ class Made:
     """By name; the first number of each shape is the count of rows."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Plain data worth keeping, such as how many rows were left out."""
+
+
+class Rows(Protocol):
+    """One tensor of N rows, in memory or not."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """As if all rows were one tensor."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)

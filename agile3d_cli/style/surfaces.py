@@ -32,11 +32,10 @@ def all_heads(
     pairs: Pairs,
     generator: TriplaneGenerator,
     displacement: Tensor | None,
-    like: Tensor,
     progress: Progress,
 ) -> list[Head]:
-    """The heads of all pairs, on the device of ``like``, with the style's ``displacement``."""
-    size, rows = pairs.stylized.shape[-1], []
+    """The heads of all pairs, on the generator's device, with the style's ``displacement``."""
+    size, rows, like = pairs.stylized.shape[-1], [], next(generator.parameters())
     for k, (z, label) in enumerate(zip(pairs.z, pairs.labels, strict=True)):
         z, label = z[None].to(like), label[None].to(like)
         weights = generator.deformation.weights(z) if generator.deforms else None

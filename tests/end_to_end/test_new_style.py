@@ -34,8 +34,7 @@ from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
 from agile3d_cli.models.styled import stylized
-from agile3d_cli.style import augment, preview, score
-from agile3d_cli.style import pipeline as style_pipeline
+from agile3d_cli.style import augment, material, preview, score
 from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
@@ -46,6 +45,7 @@ from agile3d_cli.style.measure import Moved
 from agile3d_cli.style.pipeline import learn_style
 from agile3d_cli.style.preview import KEPT_SIZE
 from agile3d_cli.style.shards import StoredRows
+from agile3d_cli.style.surfaces import all_heads
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import FaceSampler, Progress, StylizerDescription
 
@@ -130,9 +130,9 @@ def test_one_bad_picture_does_not_bend_the_style(micro: BaseModel, pairs: Pairs)
 
 def test_transfer_learns_the_style(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
     field = torch.zeros(3, 12, 12, 12)
-    first = transfer(pairs, micro, field, dataclasses.replace(BRIEF, steps=1), tmp_path / "one", silent)
+    first = learn(pairs, micro, field, dataclasses.replace(BRIEF, steps=1), tmp_path / "one", silent)
     long = dataclasses.replace(BRIEF, steps=60, rate=0.05)
-    learnt = transfer(pairs, micro, field, long, tmp_path / "many", silent)
+    learnt = learn(pairs, micro, field, long, tmp_path / "many", silent)
     # Measured: 0.07 and 0.34 of it.
     assert learnt.losses["colour"] < 0.15 * first.losses["colour"]
     assert learnt.losses["edges"] < 0.6 * first.losses["edges"]
@@ -141,6 +141,20 @@ def test_transfer_learns_the_style(micro: BaseModel, pairs: Pairs, tmp_path: Pat
     assert not any("affine" in name or "decoder" in name for name in learnt.difference.weights)
     # The base is untouched.
     assert not any(parameter.requires_grad for parameter in micro.generator.parameters())
+
+
+def learn(
+    pairs: Pairs,
+    base: BaseModel,
+    field: Tensor | None,
+    config: TransferConfig,
+    state: Path,
+    progress: Progress,
+    log: NoLog | None = None,
+) -> Transferred:
+    """The transfer, from the pairs' surfaces on."""
+    heads = all_heads(pairs, base.generator, field, silent)
+    return transfer(pairs, heads, base, field, config, state, progress, log)
 
 
 def interrupted(after: int) -> Callable[[str, float], None]:
@@ -157,13 +171,13 @@ def interrupted(after: int) -> Callable[[str, float], None]:
 
 
 def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
-    whole = transfer(pairs, micro, None, BRIEF, tmp_path / "whole", silent)
+    whole = learn(pairs, micro, None, BRIEF, tmp_path / "whole", silent)
     with pytest.raises(KeyboardInterrupt):
-        transfer(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(11))
-    resumed = transfer(pairs, micro, None, BRIEF, tmp_path / "parts", silent)
+        learn(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(11))
+    resumed = learn(pairs, micro, None, BRIEF, tmp_path / "parts", silent)
     assert_same(whole, resumed)
     # Once more from the finished state: nothing is left to do.
-    again = transfer(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(0))
+    again = learn(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(0))
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
 
 
@@ -181,8 +195,8 @@ class Heard(NoLog):
 def test_every_step_is_told_once_more_after_an_interruption(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
     first, second = Heard(), Heard()
     with pytest.raises(KeyboardInterrupt):
-        transfer(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(11), first)
-    transfer(pairs, micro, None, BRIEF, tmp_path / "parts", silent, second)
+        learn(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(11), first)
+    learn(pairs, micro, None, BRIEF, tmp_path / "parts", silent, second)
     # The last state was saved at step 8; the twelfth was told before the interruption.
     assert first.steps == list(range(1, 13)) and second.steps == list(range(9, 25))
 
@@ -193,7 +207,7 @@ def test_the_colours_of_parts_are_the_styles_unless_told_otherwise(
     # The random parts of a random generator are mixed everywhere.
     monkeypatch.setattr("agile3d_cli.style.tones.SURE", 0.3)
     few = dataclasses.replace(BRIEF, steps=6)
-    changed = transfer(pairs, micro, None, few, tmp_path / "with", silent).difference
+    changed = learn(pairs, micro, None, few, tmp_path / "with", silent).difference
     tones = {name for name in changed.weights if name.startswith("palette.")}
     assert tones == {"palette.layer.weight", "palette.layer.bias"}
     # The pairs are darker than the heads.
@@ -201,7 +215,7 @@ def test_the_colours_of_parts_are_the_styles_unless_told_otherwise(
     before, after = (each.colours_of_parts(ws) for each in (micro.generator, stylized(micro.generator, changed)))
     assert before is not None and after is not None
     assert float((after - before).mean((0, 1)).max()) < 0
-    kept = transfer(pairs, micro, None, dataclasses.replace(few, tones=False), tmp_path / "without", silent)
+    kept = learn(pairs, micro, None, dataclasses.replace(few, tones=False), tmp_path / "without", silent)
     assert not any(name.startswith("palette.") for name in kept.difference.weights)
 
 
@@ -240,8 +254,7 @@ def unmoved(real: Tensor, drawn: Tensor) -> Moved:
     return Moved(torch.zeros(468, 2), (real - drawn).abs().mean(), torch.ones(384))
 
 
-@pytest.fixture
-def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_small(patch: pytest.MonkeyPatch) -> None:
     """The flow exemplars -> style with a stylizer of this file, few pairs, and no face detector for ellipsoids."""
 
     def fit(name: str, exemplars, faces: FaceSampler, seed: int, progress: Progress, work: Path):
@@ -249,14 +262,18 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         tint.fit(exemplars.images, faces, progress, seed)
         return tint, TINT, {"name": name, "version": "1", "config": {}}
 
-    monkeypatch.setattr(style_pipeline, "fit_stylizer", fit)
-    monkeypatch.setattr(preview, "PREVIEW_SIZE", 32)
-    monkeypatch.setattr(score, "PEOPLE", 3)
-    monkeypatch.setattr(style_pipeline, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
-    monkeypatch.setattr(
-        style_pipeline, "TransferConfig", lambda steps, patch, seed: dataclasses.replace(BRIEF, steps=steps)
-    )
-    monkeypatch.setattr(augment, "measure_pair", unmoved)
+    patch.setattr(material, "fit_stylizer", fit)
+    patch.setattr(preview, "PREVIEW_SIZE", 32)
+    patch.setattr(score, "PEOPLE", 3)
+    patch.setattr(material, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
+    patch.setattr(material, "TransferConfig", lambda steps, patch, seed: dataclasses.replace(BRIEF, steps=steps))
+    patch.setattr(augment, "measure_pair", unmoved)
+
+
+@pytest.fixture
+def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See ``make_small``."""
+    make_small(monkeypatch)
 
 
 def exemplar_folder(place: Path) -> Path:
@@ -382,7 +399,7 @@ def test_stylized_faces_stay_for_a_longer_preset(
     shard = augment._shard
     monkeypatch.setattr(augment, "_shard", lambda *words: made.append(1) or shard(*words))
     work = {"fast": Preset(pairs=10, size=32, steps=8), "full": Preset(pairs=30, size=32, steps=8)}
-    monkeypatch.setattr(style_pipeline, "PRESET_WORK", work)
+    monkeypatch.setattr(material, "PRESET_WORK", work)
     folder, config = exemplar_folder(tmp_path), NewStyleConfig("tinted", stylizer="tint", base="micro")
     until_transfer(folder, tmp_path / "out", config)
     (tmp_path / "out" / ".work" / "transfer.safetensors").write_text("of the shorter run")
@@ -428,7 +445,7 @@ def test_both_flows_run_on_a_gpu(
     base = load_base(str(micro_file), "cuda")
     field = style_displacement(pairs, base)
     torch.testing.assert_close(field, style_displacement(pairs, micro), rtol=0, atol=1e-4)
-    learnt = transfer(pairs, base, field, BRIEF, tmp_path / "state", silent)
+    learnt = learn(pairs, base, field, BRIEF, tmp_path / "state", silent)
     known = GeneratorFaces(base, 48).draw(2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(known.labels, pairs.labels[:2])
     assert known.landmarks.shape == (2, 468, 3)

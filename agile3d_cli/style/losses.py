@@ -1,0 +1,86 @@
+"""What the stylized pictures say about the generator so far: the terms of a step of the transfer.
+
+Compared are patches of pictures at the same latent and camera, by colour and by the differences between neighbouring
+pixels. Changes of the mean planes are kept smooth and small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agile3d_cli.avatar.traced import colours
+from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.style.augment import Pairs
+from agile3d_cli.style.config import TransferConfig
+from agile3d_cli.style.surfaces import Head
+from agile3d_cli.style.together import Together
+
+MEAN = "backbone.mean_planes"
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A generator in learning, and the pairs that guide it."""
+
+    generator: TriplaneGenerator
+    pairs: Pairs
+    heads: Sequence[Head]
+    """Of the pairs, traced."""
+    trained: Mapping[str, Tensor]
+    """Parameters of ``generator``."""
+    start: Mapping[str, Tensor]
+    """The same before the first step."""
+    config: TransferConfig
+
+    def terms(self, rng: torch.Generator, together: Together) -> dict[str, Tensor]:
+        """This process's share of each term of a step: their sum over all processes is the term."""
+        c, size = self.config, self.pairs.stylized.shape[-1]
+        picked = torch.randint(len(self.pairs), (c.batch,), generator=rng).tolist()
+        # Every process draws the windows of all, so that chance is the same for any number of processes.
+        windows = [_window(size, c.patch, rng) for _ in picked]
+        mine = slice(together.number, None, together.count)
+        colour, edges = self._compared(picked[mine], windows[mine])
+        change = self.trained[MEAN] - self.start[MEAN] if MEAN in self.trained else colour.new_zeros(1, 2, 2)
+        slopes = [change.diff(dim=d).square().mean() for d in (-1, -2)]
+        return {
+            "colour": colour / c.batch,
+            "edges": c.edges * edges / c.batch,
+            "smooth": c.smooth * torch.stack(slopes).sum() / together.count,
+            "small": c.small * change.square().mean() / together.count,
+        }
+
+    def _compared(self, picked: Sequence[int], windows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Sums over these pairs: mean differences of colours, and of neighbours, in their windows (P, P)."""
+        heads = [self.heads[number] for number in picked]
+        ws = torch.cat([head.ws for head in heads])
+        features = zip(*(head.features for head in heads), strict=True)
+        planes = self.generator.backbone.planes([torch.cat(x).to(ws) for x in features], ws)
+        palettes = self.generator.colours_of_parts(ws)
+        colour, edges = ws.new_zeros(()), ws.new_zeros(())
+        for k, (number, window) in enumerate(zip(picked, windows, strict=True)):
+            found = heads[k].traced[window.reshape(-1)]
+            alpha = found.alpha.to(ws).reshape(window.shape)
+            palette = None if palettes is None else palettes[k : k + 1]
+            seen = colours(self.generator, planes[k : k + 1], found, palette).reshape(*window.shape, 3)
+            wanted = (self.pairs.stylized[number].reshape(3, -1)[:, window].to(ws).permute(1, 2, 0) + 1) / 2
+            total = alpha.sum().clamp(min=1)
+            colour = colour + (alpha * (seen - wanted).abs().mean(-1)).sum() / total
+            for d in (0, 1):
+                both = torch.minimum(alpha.narrow(d, 1, len(window) - 1), alpha.narrow(d, 0, len(window) - 1))
+                edges = edges + (both * (seen.diff(dim=d) - wanted.diff(dim=d)).abs().mean(-1)).sum() / total
+        return colour, edges
+
+
+def _window(size: int, patch: int, rng: torch.Generator) -> Tensor:
+    """Flat pixel numbers (patch, patch) of a random square, near the middle more often than not, at stride 1 or 2."""
+    stride = 1 + int(torch.randint(2, (), generator=rng))
+    stride = max(1, min(stride, size // patch))
+    room = max(size - patch * stride, 0)
+    corner = ((torch.randn(2, generator=rng) * 0.22 + 0.5).clamp(0, 1) * room).round().long()
+    steps = torch.arange(patch) * stride
+    rows, columns = (corner[0] + steps).clamp(max=size - 1), (corner[1] + steps).clamp(max=size - 1)
+    return rows[:, None] * size + columns[None]

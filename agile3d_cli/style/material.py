@@ -1,0 +1,111 @@
+"""Exemplars + base generator -> stylized faces, in a folder from which an interrupted run goes on.
+
+Source: AgileGAN3D (arXiv 2303.14297), style prior creation.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agile3d_cli.errors import OutputError
+from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.style.augment import Pairs, PhotoPairs, make_pairs, make_photo_pairs
+from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
+from agile3d_cli.style.exemplars import ExemplarSet
+from agile3d_cli.style.faces import GeneratorFaces
+from agile3d_cli.style.photos import find_photos, photo_key
+from agile3d_cli.style.stylize import fit_stylizer
+from agile3d_cli.style.together import Together
+from agile3d_cli.stylizer import Progress, Stylizer, StylizerDescription
+
+UNPLANNED = ("resume", "strict", "photos", "dataset", "log")
+"""Settings that change nothing of what is learnt, or are told apart by the photos themselves."""
+FACES, PHOTOS = "faces", "photos"
+"""Folders of stylized pictures below the work folder."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a style is learnt from."""
+
+    settings: TransferConfig
+    stylizer: Stylizer
+    description: StylizerDescription
+    stylizer_card: Mapping[str, Any]
+    pairs: Pairs
+    photos: PhotoPairs | None
+    dataset: dict[str, Any]
+    """See ``StyleResult.dataset``."""
+
+
+def prepare(
+    base: BaseModel,
+    pictures: ExemplarSet,
+    output: Path,
+    config: NewStyleConfig,
+    together: Together,
+    progress: Progress,
+    lap: Callable[[str], None],
+) -> Material:
+    """Fits the stylizer and has it draw; what lies in the work folder already is taken from there."""
+    photos = find_photos(config.photos) if config.photos is not None else []
+    preset, filters = PRESET_WORK[config.preset], FilterConfig()
+    settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
+    work = work_folder(output)
+    facts = {"base": base.reference.sha256, "exemplars": pictures.card(), "points": pictures.points}
+    more = {"filters": asdict(filters), "photos": [photo_key(photo) for photo in photos]}
+    faces = GeneratorFaces(base, preset.size)
+    if together.first:
+        _start(work, config, settings, {**facts, **more})
+    stylizer, description, card = together.in_turn(
+        lambda: fit_stylizer(config.stylizer, pictures, faces, config.seed, progress, work)
+    )
+    lap("stylizer")
+    recipe = {**facts, "stylizer": card, "size": preset.size, "seed": config.seed}
+    pairs, harvest = together.in_turn(
+        lambda: make_pairs(faces, stylizer, preset.pairs, work / FACES, recipe, config.seed, progress, filters)
+    )
+    dataset: dict[str, Any] = {"faces": harvest}
+    shown: PhotoPairs | None = None
+    if photos:
+        place, look = work / PHOTOS, (preset.size, base.framing)
+        shown, dataset["photos"] = together.in_turn(
+            lambda: make_photo_pairs(photos, stylizer, *look, place, recipe, progress, filters)
+        )
+    return Material(settings, stylizer, description, card, pairs, shown, dataset)
+
+
+def work_folder(output: Path) -> Path:
+    """The folder of unfinished work."""
+    work = output / ".work"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written ({error.strerror}); choose another --output.") from error
+    return work
+
+
+def _start(work: Path, config: NewStyleConfig, settings: TransferConfig, facts: Mapping[str, Any]) -> None:
+    """Empties the work folder, or what of it a run with other settings, generator or pictures cannot go on from.
+
+    Stylized pictures stay: they say themselves what they were made of.
+    """
+    plain = {name: value for name, value in asdict(config).items() if name not in UNPLANNED}
+    known = {"config": plain, "preset": asdict(PRESET_WORK[config.preset]), "transfer": asdict(settings), **facts}
+    plan = json.dumps(known, sort_keys=True)
+    told = work / "plan.json"
+    try:
+        same = config.resume and told.exists() and told.read_text(encoding="utf-8") == plan
+        for old in work.iterdir():
+            if old.is_dir() and not config.resume:
+                shutil.rmtree(old)
+            elif old.is_file() and not same:
+                old.unlink()
+        told.write_text(plan, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{work} cannot be written ({error.strerror}); choose another --output.") from error
