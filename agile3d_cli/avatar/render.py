@@ -7,6 +7,8 @@ fast path is tested against.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -122,14 +124,8 @@ class GeneratorHead:
 
     def _rays(self, origin: Tensor, direction: Tensor, colour: Tensor, alpha: Tensor, depth: Tensor) -> None:
         """Fills ``colour`` (R, 3 or 4), ``alpha`` (R,) and ``depth`` (R,) in place for rays (R, 3)."""
-        near, start, end = self._reach(origin, direction)
-        seen, depths = self._depths(origin, direction, near, start, end)
-        close = depths[:, -1] - depths[:, 0] < WIDE
-        self._shade(seen[close], depths[close], origin, direction, colour, alpha, depth)
-        # At an edge the guide may hide what lies behind a near miss, or its depths may step over what is thin.
-        weak = alpha[near] < FULL
-        seen, depths = self._depths_again(origin, direction, near[weak], start[weak], end[weak])
-        self._shade(seen, depths, origin, direction, colour, alpha, depth)
+        for seen, depths in self.looks(origin, direction, alpha):
+            self._shade(seen, depths, origin, direction, colour, alpha, depth)
 
     def _shade(
         self,
@@ -171,15 +167,24 @@ class GeneratorHead:
         seen = self._generator.colours(self._subject, look)[0, :, :3].clamp(0, 1)
         return torch.cat([seen, self._generator.hair(look).T], 1) if self._outlines_hair else seen
 
-    @torch.no_grad()
-    def trace(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of the rays (R, 3) meet the head, (n,), and the depths (n, FINE_SAMPLES) at which to ask the field."""
-        return self._depths(origin, direction, *self._reach(origin, direction))
+    def looks(self, origin: Tensor, direction: Tensor, alpha: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Twice: which of the rays (R, 3) to ask for, (n,), and the depths (n, S) at which to ask the field.
+
+        Whoever asks fills in ``alpha`` (R,), zero before, how much of each ray the head covers: rays that the first
+        look leaves weak are asked for again, for at an edge the guide may hide what lies behind a near miss, or its
+        depths may step over what is thin.
+        """
+        near, start, end = self._reach(origin, direction)
+        seen, depths = self._depths(origin, direction, near, start, end)
+        close = depths[:, -1] - depths[:, 0] < WIDE
+        yield seen[close], depths[close]
+        weak = alpha[near] < FULL
+        yield self._depths_again(origin, direction, near[weak], start[weak], end[weak])
 
     def _depths(
         self, origin: Tensor, direction: Tensor, near: Tensor, start: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``trace`` for the rays ``near`` (m,) between ``start`` and ``end`` (m, 1)."""
+        """The first look at the rays ``near`` (m,) between ``start`` and ``end`` (m, 1)."""
         coarse = spread_depths(start, end, GUIDE_SAMPLES, origin[near])
         weights = interval_weights(self._guided(origin[near], direction[near], coarse), coarse)
         dense = weights.sum(-1) > SEEN
@@ -192,7 +197,7 @@ class GeneratorHead:
     def _depths_again(
         self, origin: Tensor, direction: Tensor, near: Tensor, start: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same for a second look, (n,) and (n, EDGE_SAMPLES): along all the guide holds, mostly in front."""
+        """The second, (n,) and (n, EDGE_SAMPLES): along all the guide holds, mostly in front."""
         coarse = spread_depths(start, end, EDGE_GUIDE, origin[near])
         weights = interval_weights(self._guided(origin[near], direction[near], coarse).clamp(max=VEIL), coarse)
         dense = weights.sum(-1) > SEEN

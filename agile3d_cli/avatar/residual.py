@@ -14,11 +14,11 @@ from torch import Tensor
 
 from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.photo import Pixels
-from agile3d_cli.avatar.traced import Traced, colours, held, trace
+from agile3d_cli.avatar.traced import WHOLE, Traced, colours, held, trace
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
 COVERED = 0.3
-"""Pixels of which the head covers less are left out, and so are those that are less than that the person."""
+"""Pixels that are less than that the person are left out."""
 
 
 def paint_residual(
@@ -33,7 +33,7 @@ def paint_residual(
     paint = torch.zeros_like(subject.planes, requires_grad=True)
     person = (photo.alpha * photo.weight > COVERED).nonzero()[:, 0]
     traced = trace(generator, subject, photo.origin[person], photo.direction[person])
-    kept = (traced.alpha > COVERED).nonzero()[:, 0]
+    kept = (traced.alpha > WHOLE).nonzero()[:, 0]
     if not len(kept):
         return paint.detach()
     person, traced = person[kept], traced[kept]

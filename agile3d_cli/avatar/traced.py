@@ -19,6 +19,8 @@ from agile3d_cli.models.volume import interval_weights, matter_share, sample_sha
 
 SAMPLES = 6
 """Points kept of a ray, those with the largest shares."""
+WHOLE = 0.9
+"""Coverage from which on a pixel shows the head alone; below it a picture's pixel has the background's colour too."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,21 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
     points, shares = origin.new_zeros(count, SAMPLES, 3), origin.new_zeros(count, SAMPLES)
     alpha = origin.new_zeros(count)
     for block in torch.arange(count, device=origin.device).split(RAYS):
-        seen, depths = head.trace(origin[block], direction[block])
-        if not len(seen):
-            continue
-        world = origin[block][seen, None] + direction[block][seen, None] * depths[..., None]
-        density = head.density(world.reshape(-1, 3)).reshape(depths.shape)
-        weights = interval_weights(density, depths)
-        share = matter_share(density, sample_shares(weights))
-        best, which = share.topk(SAMPLES, dim=1)
-        chosen = world.gather(1, which[..., None].expand(-1, -1, 3))
-        picked = block[seen]
-        points[picked] = generator.to_canonical(subject, chosen.reshape(1, -1, 3)).reshape(chosen.shape)
-        shares[picked] = best / best.sum(1, keepdim=True).clamp(min=1e-6)
-        alpha[picked] = weights.sum(1)
+        covered = alpha[block]
+        for seen, depths in head.looks(origin[block], direction[block], covered):
+            if not len(seen):
+                continue
+            world = origin[block][seen, None] + direction[block][seen, None] * depths[..., None]
+            density = head.density(world.reshape(-1, 3)).reshape(depths.shape)
+            weights = interval_weights(density, depths)
+            share = matter_share(density, sample_shares(weights))
+            best, which = share.topk(SAMPLES, dim=1)
+            chosen = world.gather(1, which[..., None].expand(-1, -1, 3))
+            picked = block[seen]
+            points[picked] = generator.to_canonical(subject, chosen.reshape(1, -1, 3)).reshape(chosen.shape)
+            shares[picked] = best / best.sum(1, keepdim=True).clamp(min=1e-6)
+            covered[seen] = weights.sum(1)
+        alpha[block] = covered
     traced = Traced(points, shares, alpha, None)
     if subject.palette is None:
         return traced

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agile3d_cli.avatar.traced import colours
+from agile3d_cli.avatar.traced import WHOLE, colours
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
+from agile3d_cli.style.faces import BACKGROUND
 from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
 
@@ -53,26 +54,39 @@ class Guidance:
             "small": c.small * change.square().mean() / together.count,
         }
 
+    @torch.no_grad()
+    def picture(self, number: int) -> Tensor:
+        """A pair's head as it is drawn so far, before the usual grey, (3, S, S) in [-1, 1] on the CPU."""
+        size, head = self.pairs.stylized.shape[-1], self.heads[number]
+        planes, palette = self._painted([head])
+        seen = colours(self.generator, planes, head.traced, palette).T.reshape(3, size, size)
+        alpha = head.traced.alpha.to(seen).reshape(size, size)
+        return torch.lerp(torch.full_like(seen, BACKGROUND), 2 * seen - 1, alpha).cpu()
+
     def _compared(self, picked: Sequence[int], windows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Sums over these pairs: mean differences of colours, and of neighbours, in their windows (P, P)."""
         heads = [self.heads[number] for number in picked]
-        ws = torch.cat([head.ws for head in heads])
-        features = zip(*(head.features for head in heads), strict=True)
-        planes = self.generator.backbone.planes([torch.cat(x).to(ws) for x in features], ws)
-        palettes = self.generator.colours_of_parts(ws)
-        colour, edges = ws.new_zeros(()), ws.new_zeros(())
+        planes, palettes = self._painted(heads)
+        colour, edges = planes.new_zeros(()), planes.new_zeros(())
         for k, (number, window) in enumerate(zip(picked, windows, strict=True)):
             found = heads[k].traced[window.reshape(-1)]
-            alpha = found.alpha.to(ws).reshape(window.shape)
+            alpha = (found.alpha.to(planes) * (found.alpha > WHOLE)).reshape(window.shape)
             palette = None if palettes is None else palettes[k : k + 1]
             seen = colours(self.generator, planes[k : k + 1], found, palette).reshape(*window.shape, 3)
-            wanted = (self.pairs.stylized[number].reshape(3, -1)[:, window].to(ws).permute(1, 2, 0) + 1) / 2
+            wanted = (self.pairs.stylized[number].reshape(3, -1)[:, window].to(planes).permute(1, 2, 0) + 1) / 2
             total = alpha.sum().clamp(min=1)
             colour = colour + (alpha * (seen - wanted).abs().mean(-1)).sum() / total
             for d in (0, 1):
                 both = torch.minimum(alpha.narrow(d, 1, len(window) - 1), alpha.narrow(d, 0, len(window) - 1))
                 edges = edges + (both * (seen.diff(dim=d) - wanted.diff(dim=d)).abs().mean(-1)).sum() / total
         return colour, edges
+
+    def _painted(self, heads: Sequence[Head]) -> tuple[Tensor, Tensor | None]:
+        """Planes (N, 3, C, S, S) and palettes (N, parts, 3) of heads."""
+        ws = torch.cat([head.ws for head in heads])
+        features = zip(*(head.features for head in heads), strict=True)
+        planes = self.generator.backbone.planes([torch.cat(x).to(ws) for x in features], ws)
+        return planes, self.generator.colours_of_parts(ws)
 
 
 def _window(size: int, patch: int, rng: torch.Generator) -> Tensor:
