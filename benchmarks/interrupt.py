@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from agile3d_cli.bundle import read_style
-from agile3d_cli.style import pipeline
+from agile3d_cli.style import material
 from agile3d_cli.style.config import NewStyleConfig, Preset
 from agile3d_cli.style.pipeline import learn_style
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, output: Path) -> subprocess.Popen[str]:
 
 def learn(args: argparse.Namespace) -> None:
     """The process that is killed."""
-    vars(pipeline)["PRESET_WORK"] = {"fast": Preset(args.pairs, args.size, args.steps)}
+    vars(material)["PRESET_WORK"] = {"fast": Preset(args.pairs, args.size, args.steps)}
     before = ""
 
     def progress(stage: str, share: float) -> None:

@@ -81,6 +81,8 @@ class TransferConfig:
     """Weights against a mean colour difference in [0, 1]: differences of neighbours, smooth planes, small change."""
     checkpoint: int = 50
     """Steps between two saved states."""
+    early: bool = False
+    """Whether to stop where people come no nearer to the exemplars any more, see ``stopping.py``."""
     seed: int = 0
 
 
@@ -114,10 +116,12 @@ class Preset:
     """Their edge, pixels."""
     steps: int
     """Steps of the transfer."""
+    early: bool = False
+    """Whether these are the most, see ``TransferConfig.early``."""
 
 
 PRESET_WORK = {
     "fast": Preset(pairs=120, size=192, steps=1200),
     "standard": Preset(pairs=150, size=320, steps=2000),
-    "full": Preset(pairs=600, size=320, steps=6000),
+    "full": Preset(pairs=600, size=320, steps=6000, early=True),
 }

@@ -55,7 +55,7 @@ def prepare(
     """Fits the stylizer and has it draw; what lies in the work folder already is taken from there."""
     photos = find_photos(config.photos) if config.photos is not None else []
     preset, filters = PRESET_WORK[config.preset], FilterConfig()
-    settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed)
+    settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed, early=preset.early)
     work = work_folder(output)
     facts = {"base": base.reference.sha256, "exemplars": pictures.card(), "points": pictures.points}
     more = {"filters": asdict(filters), "photos": [photo_key(photo) for photo in photos]}

@@ -34,11 +34,15 @@ from agile3d_cli.style.finish import finished
 from agile3d_cli.style.log import Log, open_log
 from agile3d_cli.style.material import Material, prepare, work_folder
 from agile3d_cli.style.preview import kept, sheet, views_of
-from agile3d_cli.style.score import score_style
+from agile3d_cli.style.score import head_features, score_style
 from agile3d_cli.style.surfaces import all_heads
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import Progress
+
+
+FLAT = 0.7
+"""Relief below which a style is said to flatten faces; round cartoons have 0.8."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class StyleResult:
     scores: Mapping[str, Any]
     seconds: Mapping[str, float]
     stopped: str
-    """"length": the planned steps were done."""
+    """"length": the planned steps were done; "early": people came no nearer to the exemplars before."""
     dataset: Mapping[str, Any] = field(default_factory=dict)
     """What became of the stylized pictures: "faces" and, if there were any, "photos", see ``augment.Harvest``; and the
     folder they were exported to."""
@@ -126,7 +130,7 @@ def learn_style(
         created=datetime.date.today().isoformat(),
         stylizer=material.stylizer_card,
         exemplars=tuple(pictures.card()),
-        training={"seed": config.seed, "preset": config.preset, "pairs": len(pairs), **_plain(settings)},
+        training={"seed": config.seed, "preset": config.preset, "pairs": len(pairs), **_plain(settings, learnt)},
         scores=scores.as_json(),
         licenses=join_notes(base.licenses, material.description.licenses, (terms,)),
     )
@@ -134,12 +138,13 @@ def learn_style(
     write_style(path, bundle)
     clock.lap("bundle")
     preview = save_png(output / "preview.png", sheet(people))
-    notes = (*check.notes, *_left_out(dataset))
+    notes = (*check.notes, *_left_out(dataset), *_flattened(scores))
     for sentence in notes[len(check.notes) :]:
         note(sentence)
     report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, dataset, notes)
     measured = _measured(scores)
-    return StyleResult(config.name, path, preview, report, measured, clock.seconds, "length", dataset, notes)
+    stopped = "early" if learnt.early else "length"
+    return StyleResult(config.name, path, preview, report, measured, clock.seconds, stopped, dataset, notes)
 
 
 def take_part(exemplars: Path, output: Path, config: NewStyleConfig, together: Together) -> None:
@@ -167,10 +172,12 @@ def learn_from(
     together: Together | None = None,
 ) -> Transferred:
     """The second half of the flow, up to what is learnt; arguments as of ``transfer``."""
+    shown = as_batch(pictures, SIZE)
     heads = all_heads(pairs, base.generator, displacement, progress)
     if settings.brows:
-        pairs = with_inked_brows(pairs, heads, base.generator, as_batch(pictures, SIZE))
-    return transfer(pairs, heads, base, displacement, settings, state, progress, log, together)
+        pairs = with_inked_brows(pairs, heads, base.generator, shown)
+    wanted = head_features(shown) if settings.early and len(shown) > 1 else None
+    return transfer(pairs, heads, base, displacement, settings, state, progress, log, together, wanted)
 
 
 def _base(config: NewStyleConfig, together: Together) -> BaseModel:
@@ -221,6 +228,16 @@ def _left_out(dataset: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def _flattened(scores: Scores) -> list[str]:
+    """A sentence where faces lost their depth."""
+    if scores.relief is None or scores.relief >= FLAT:
+        return []
+    return [
+        f"Faces are flat in this style, {scores.relief:.2f} as deep as without it; give exemplars that show faces from "
+        "more sides, or apply it with a lower --structure."
+    ]
+
+
 def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
     """Terms of the exemplars: the line ``SPDX-License-Identifier: MIT`` in a LICENSE.txt beside them, else unknown."""
     told = folder / TERMS
@@ -232,8 +249,8 @@ def _exemplar_note(pictures: ExemplarSet, folder: Path) -> LicenseNote:
     return LicenseNote(f"{len(pictures.exemplars)} exemplars", spdx, origin, spdx in FREE)
 
 
-def _plain(settings: TransferConfig) -> dict[str, Any]:
-    return {"steps": settings.steps, "config": asdict(settings)}
+def _plain(settings: TransferConfig, learnt: Transferred) -> dict[str, Any]:
+    return {"steps": learnt.steps, "config": asdict(settings)}
 
 
 def _measured(scores: Scores) -> dict[str, Any]:

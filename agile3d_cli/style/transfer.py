@@ -26,6 +26,7 @@ from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.log import Log, NoLog
 from agile3d_cli.style.losses import MEAN, Guidance
 from agile3d_cli.style.state import read_state, write_state
+from agile3d_cli.style.stopping import Watch
 from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.tones import take_tones
@@ -38,6 +39,8 @@ class Transferred:
 
     difference: StyleDifference
     steps: int
+    early: bool
+    """Whether it was stopped before its planned length."""
     losses: Mapping[str, float]
     """Mean of each term over the last tenth of the steps."""
 
@@ -52,6 +55,7 @@ def transfer(
     progress: Progress,
     log: Log | None = None,
     together: Together | None = None,
+    wanted: Tensor | None = None,
 ) -> Transferred:
     """Fine-tunes the base on the pairs.
 
@@ -65,6 +69,7 @@ def transfer(
         progress: told how far the work is.
         log: told the terms of each step.
         together: processes that share each step's pictures; the result is that of one but for the order of sums.
+        wanted: (M, D) style features of the exemplars, by which ``config.early`` stops.
 
     Raises:
         UsageError: there are more processes than pictures in a step.
@@ -86,31 +91,29 @@ def transfer(
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
     guidance = Guidance(generator, pairs, heads, trained, start, config)
-    first = read_state(state, trained, optimizer, rng)
+    watch = Watch(config.steps, wanted if config.early else None)
+    step, watch = read_state(state, trained, optimizer, rng, watch)
     recent: list[dict[str, float]] = []
-    for step in range(first, config.steps):
+    while step < watch.end:
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * _pace(step, config)
+            group["lr"] = group["base"] * watch.pace(step)
         terms = guidance.terms(rng, together)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         seen = torch.stack(list(terms.values())).detach()
         together.add_up([seen, *(p.grad for p in trained.values() if p.grad is not None)])
         optimizer.step()
+        step += 1
         recent.append(dict(zip(terms, seen.tolist(), strict=True)))
-        log.step(step + 1, recent[-1])
-        progress("transfer", (step + 1) / config.steps)
-        if (step + 1) % config.checkpoint == 0 and together.first:
-            write_state(state, trained, optimizer, rng, step + 1)
+        log.step(step, recent[-1])
+        progress("transfer", step / watch.end)
+        watch = watch.look(step, guidance, together)
+        if step % config.checkpoint == 0 and together.first:
+            write_state(state, trained, optimizer, rng, watch, step)
     difference = toned | {name: parameter.detach() - start[name] for name, parameter in trained.items()}
-    last = recent[-max(1, config.steps // 10) :]
+    last = recent[-max(1, watch.end // 10) :]
     losses = {name: sum(row[name] for row in last) / len(last) for name in (last[0] if last else {})}
-    return Transferred(StyleDifference(difference, displacement), config.steps, losses)
-
-
-def _pace(step: int, config: TransferConfig) -> float:
-    """Factor on the learning rates: it rises over 20 steps, then falls to a twentieth."""
-    return min(1.0, (step + 1) / 20) * (1 - 0.95 * step / config.steps)
+    return Transferred(StyleDifference(difference, displacement), watch.end, watch.stopped is not None, losses)
 
 
 def _trained(generator: TriplaneGenerator) -> dict[str, torch.nn.Parameter]:

@@ -151,10 +151,11 @@ def learn(
     state: Path,
     progress: Progress,
     log: NoLog | None = None,
+    wanted: Tensor | None = None,
 ) -> Transferred:
     """The transfer, from the pairs' surfaces on."""
     heads = all_heads(pairs, base.generator, field, silent)
-    return transfer(pairs, heads, base, field, config, state, progress, log)
+    return transfer(pairs, heads, base, field, config, state, progress, log, wanted=wanted)
 
 
 def interrupted(after: int) -> Callable[[str, float], None]:
@@ -179,6 +180,22 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     # Once more from the finished state: nothing is left to do.
     again = learn(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(0))
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
+
+
+def test_a_transfer_without_gain_stops_early_and_with_the_same_bits(
+    micro: BaseModel, pairs: Pairs, tmp_path: Path
+) -> None:
+    long = dataclasses.replace(BRIEF, steps=60, early=True)
+    # Nothing that is learnt here brings anybody nearer to noise.
+    noise = torch.rand(6, 384, generator=torch.Generator().manual_seed(0))
+    whole = learn(pairs, micro, None, long, tmp_path / "whole", silent, wanted=noise)
+    # The fifth look, after 15 steps, is the first that can tell.
+    assert whole.early and 21 <= whole.steps < 40
+    with pytest.raises(KeyboardInterrupt):
+        learn(pairs, micro, None, long, tmp_path / "parts", interrupted(whole.steps - 3), wanted=noise)
+    assert_same(whole, learn(pairs, micro, None, long, tmp_path / "parts", silent, wanted=noise))
+    # Without exemplars, or unless told so, the plan is the length.
+    assert learn(pairs, micro, None, dataclasses.replace(long, steps=20), tmp_path / "plain", silent).steps == 20
 
 
 class Heard(NoLog):
@@ -266,7 +283,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preview, "PREVIEW_SIZE", 32)
     patch.setattr(score, "PEOPLE", 3)
     patch.setattr(material, "PRESET_WORK", {"fast": Preset(pairs=12, size=48, steps=16)})
-    patch.setattr(material, "TransferConfig", lambda steps, patch, seed: dataclasses.replace(BRIEF, steps=steps))
+    patch.setattr(material, "TransferConfig", lambda steps, **more: dataclasses.replace(BRIEF, steps=steps))
     patch.setattr(augment, "measure_pair", unmoved)
 
 

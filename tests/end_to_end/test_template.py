@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 SMALL = """
 import torch
 from agile3d_cli.cli.app import main
-from agile3d_cli.style import augment, pipeline, preview
+from agile3d_cli.style import augment, material, preview
 from agile3d_cli.style.config import Preset, TransferConfig
 from agile3d_cli.style.measure import Moved
 
 preview.PREVIEW_SIZE = 32
-pipeline.PRESET_WORK = {"fast": Preset(pairs=10, size=48, steps=8)}
-pipeline.TransferConfig = lambda steps, patch, seed: TransferConfig(steps=steps, seed=seed, batch=2, patch=16)
+material.PRESET_WORK = {"fast": Preset(pairs=10, size=48, steps=8)}
+material.TransferConfig = lambda steps, **more: TransferConfig(steps=steps, seed=more["seed"], batch=2, patch=16)
 augment.measure_pair = lambda real, drawn: Moved(torch.zeros(468, 2), torch.zeros(()), torch.ones(384))
 main()
 """
