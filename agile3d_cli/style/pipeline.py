@@ -40,7 +40,6 @@ from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import Progress
 
-
 FLAT = 0.7
 """Relief below which a style is said to flatten faces; round cartoons have 0.8."""
 
