@@ -1,8 +1,8 @@
 """Several processes that learn one style together, each on an accelerator of its own, or a processor's share.
 
-They are started by ``accelerate launch --multi_gpu --num_processes N -m agile3d_cli new-style ...``, or by ``torchrun``,
-which starts processes on cores too. The first makes the pictures and writes all files; the others read what it made,
-and take part in the transfer.
+They are started by ``accelerate launch --multi_gpu --num_processes N -m agile3d_cli new-style ...``, or on cores by
+``torchrun``. The first makes the pictures and writes all files; the others read what it made, and take part in the
+transfer.
 """
 
 from __future__ import annotations
