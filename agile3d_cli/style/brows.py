@@ -17,6 +17,7 @@ from agile3d_cli.avatar.traced import part_shares
 from agile3d_cli.face.template import face_template
 from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.scores import style_gain
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.measure import landmarks
@@ -33,6 +34,9 @@ FEW = 3
 ONE_COLOUR = 0.01
 """Median distance from the median lightness, of 1, up to which brows are of one colour. Measured: inks 0.001, clay
 0.03 to 0.05, flat and round cartoons 0.06 to 0.13."""
+BROWS = PARTS.index("brows")
+ROWS = slice(3 * BROWS, 3 * BROWS + 3)
+"""Theirs of the palette."""
 TRIED = 24
 """Pairs on which it is tried whether they look more like the exemplars."""
 
@@ -63,8 +67,11 @@ class InkedRows:
 
 
 @torch.no_grad()
-def with_inked_brows(pairs: Pairs, heads: Sequence[Head], generator: TriplaneGenerator, exemplars: Tensor) -> Pairs:
-    """The pairs as they are, or with brows of the exemplars' one colour if they look more like them for it.
+def with_inked_brows(
+    pairs: Pairs, heads: Sequence[Head], generator: TriplaneGenerator, exemplars: Tensor
+) -> tuple[Pairs, Tensor | None]:
+    """The pairs as they are, or with brows of the exemplars' one colour (3,) in [0, 1], which is then told as well, if
+    they look more like the exemplars for it.
 
     Args:
         pairs: stylized faces of ``generator``.
@@ -75,20 +82,31 @@ def with_inked_brows(pairs: Pairs, heads: Sequence[Head], generator: TriplaneGen
     known = generator.config.parts == len(PARTS)
     colour = one_brow_colour(list(exemplars)) if known else None
     if colour is None:
-        return pairs
+        return pairs, None
     size = pairs.stylized.shape[-1]
     shares = torch.stack([_brows_of(head, generator).reshape(1, size, size) for head in heads])
     inked = InkedRows(pairs.stylized, shares.half().cpu(), 2 * colour - 1)
     tried = range(min(TRIED, len(pairs)))
     before, after = (head_features(torch.stack([rows[k].float() for k in tried])) for rows in (pairs.stylized, inked))
     gain = style_gain(before, after, head_features(exemplars))
-    return replace(pairs, stylized=inked) if gain.low > 0 else pairs
+    return (replace(pairs, stylized=inked), colour) if gain.low > 0 else (pairs, None)
+
+
+def with_brows(generator: TriplaneGenerator, style: StyleDifference, colour: Tensor) -> StyleDifference:
+    """The style with the palette's brows in one colour (3,) in [0, 1] on everybody; ``generator`` is the base."""
+    layer, weights = generator.palette.layer, dict(style.weights)
+    # The palette is affine in a person's traits, with a scaled bias.
+    for name, before, aim in (("weight", layer.weight, 0.0), ("bias", layer.bias, colour.to(layer.bias) / layer.lr)):
+        change = weights.get(f"palette.layer.{name}", torch.zeros_like(before)).clone()
+        change[ROWS] = aim - before[ROWS]
+        weights[f"palette.layer.{name}"] = change
+    return replace(style, weights=weights)
 
 
 def _brows_of(head: Head, generator: TriplaneGenerator) -> Tensor:
     """(P,) how much of each pixel of a head is brow."""
     planes = generator.backbone.planes([feature.to(head.ws) for feature in head.features], head.ws)
-    found = part_shares(generator, planes, head.traced)[:, PARTS.index("brows")] * head.traced.alpha.to(head.ws)
+    found = part_shares(generator, planes, head.traced)[:, BROWS] * head.traced.alpha.to(head.ws)
     return found.clamp(0, 1)
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from agile3d_cli.licenses import FREE, LicenseNote, join_notes
 from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs
-from agile3d_cli.style.brows import with_inked_brows
+from agile3d_cli.style.brows import with_brows, with_inked_brows
 from agile3d_cli.style.check import check_exemplars, refuse_doubtful
 from agile3d_cli.style.config import NewStyleConfig, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
@@ -173,10 +173,14 @@ def learn_from(
     """The second half of the flow, up to what is learnt; arguments as of ``transfer``."""
     shown = as_batch(pictures, SIZE)
     heads = all_heads(pairs, base.generator, displacement, progress)
+    brows = None
     if settings.brows:
-        pairs = with_inked_brows(pairs, heads, base.generator, shown)
+        pairs, brows = with_inked_brows(pairs, heads, base.generator, shown)
     wanted = head_features(shown) if settings.early and len(shown) > 1 else None
-    return transfer(pairs, heads, base, displacement, settings, state, progress, log, together, wanted)
+    learnt = transfer(pairs, heads, base, displacement, settings, state, progress, log, together, wanted)
+    if brows is None:
+        return learnt
+    return replace(learnt, difference=with_brows(base.generator, learnt.difference, brows))
 
 
 def _base(config: NewStyleConfig, together: Together) -> BaseModel:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from agile3d_cli.avatar.measure import SIZE
 from agile3d_cli.models.checkpoints import BaseModel, load_base
+from agile3d_cli.models.styled import StyleDifference, stylized
 from agile3d_cli.style import brows
 from agile3d_cli.style.augment import Pairs
-from agile3d_cli.style.brows import brow_colour, one_brow_colour, outlines, with_inked_brows
+from agile3d_cli.style.brows import BROWS, brow_colour, one_brow_colour, outlines, with_brows, with_inked_brows
 from agile3d_cli.style.exemplars import as_batch, read_exemplars
 from agile3d_cli.style.faces import GeneratorFaces
 from agile3d_cli.style.measure import landmarks
@@ -73,7 +74,8 @@ def test_brows_are_drawn_where_the_generator_has_them(
     base: BaseModel, pairs: Pairs, heads: list[Head], bold: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nearer(monkeypatch, 3.0)
-    found = with_inked_brows(pairs, heads, base.generator, bold)
+    found, colour = with_inked_brows(pairs, heads, base.generator, bold)
+    assert colour is not None and float((colour - BLACK).abs().max()) < 0.01
     assert found.z is pairs.z and len(found.stylized) == 4 and found.stylized.shape == pairs.stylized.shape
     for k in range(4):
         before, after = pairs.stylized[k].float(), found.stylized[k].float()
@@ -93,15 +95,24 @@ def test_pictures_that_do_not_look_more_like_them_stay(
     base: BaseModel, pairs: Pairs, heads: list[Head], bold: Tensor, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
     nearer(monkeypatch, by)
-    assert with_inked_brows(pairs, heads, base.generator, bold) is pairs
+    assert with_inked_brows(pairs, heads, base.generator, bold) == (pairs, None)
 
 
 def test_brows_of_many_colours_and_generators_without_brows_change_nothing(
     base: BaseModel, pairs: Pairs, heads: list[Head], bold: Tensor
 ) -> None:
     cartoons = as_batch(read_exemplars(CARTOONS, base.framing), SIZE)
-    assert with_inked_brows(pairs, heads, base.generator, cartoons) is pairs
-    assert with_inked_brows(pairs, heads, base.generator, bold[:1]) is pairs
+    assert with_inked_brows(pairs, heads, base.generator, cartoons) == (pairs, None)
+    assert with_inked_brows(pairs, heads, base.generator, bold[:1]) == (pairs, None)
     plain = replace(base.generator.config, parts=0, plain_parts=())
     partless = type("Partless", (), {"config": plain})()
-    assert with_inked_brows(pairs, heads, partless, bold) is pairs  # type: ignore[arg-type]
+    assert with_inked_brows(pairs, heads, partless, bold) == (pairs, None)  # type: ignore[arg-type]
+
+
+def test_everybodys_brows_get_the_colour_and_nothing_else_does(base: BaseModel) -> None:
+    style = with_brows(base.generator, StyleDifference({}, None), BLACK)
+    ws = base.generator.mapping(torch.randn(5, base.generator.config.z_dim))
+    before, after = (model.palette(ws) for model in (base.generator, stylized(base.generator, style)))
+    torch.testing.assert_close(after[:, BROWS], BLACK.expand(5, 3), atol=1e-4, rtol=0)
+    others = [part for part in range(before.shape[1]) if part != BROWS]
+    torch.testing.assert_close(after[:, others], before[:, others])
