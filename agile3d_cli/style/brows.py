@@ -89,7 +89,8 @@ def with_inked_brows(
     tried = range(min(TRIED, len(pairs)))
     before, after = (head_features(torch.stack([rows[k].float() for k in tried])) for rows in (pairs.stylized, inked))
     gain = style_gain(before, after, head_features(exemplars))
-    return (replace(pairs, stylized=inked), colour) if gain.low > 0 else (pairs, None)
+    # That brows are of one colour is measured; this guards against painting what is none.
+    return (replace(pairs, stylized=inked), colour) if gain.value > 0 else (pairs, None)
 
 
 def with_brows(generator: TriplaneGenerator, style: StyleDifference, colour: Tensor) -> StyleDifference:
