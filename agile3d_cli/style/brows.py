@@ -80,7 +80,7 @@ def with_inked_brows(
         exemplars: (M, 3, S, S) in [-1, 1], as large as pictures are scored.
     """
     known = generator.config.parts == len(PARTS)
-    colour = one_brow_colour(list(exemplars)) if known else None
+    colour = one_brow_colour(list(exemplars)) if known and len(pairs) > 1 else None
     if colour is None:
         return pairs, None
     size = pairs.stylized.shape[-1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from agile3d_cli.style.augment import Pairs, PhotoPairs, make_pairs, make_photo_
 from agile3d_cli.style.config import PRESET_WORK, FilterConfig, NewStyleConfig, TransferConfig
 from agile3d_cli.style.exemplars import ExemplarSet
 from agile3d_cli.style.faces import GeneratorFaces
-from agile3d_cli.style.photos import find_photos, photo_key
+from agile3d_cli.style.photos import Photo, photo_key
 from agile3d_cli.style.stylize import fit_stylizer
 from agile3d_cli.style.together import Together
 from agile3d_cli.stylizer import Progress, Stylizer, StylizerDescription
@@ -46,6 +46,7 @@ class Material:
 def prepare(
     base: BaseModel,
     pictures: ExemplarSet,
+    photos: Sequence[Photo],
     output: Path,
     config: NewStyleConfig,
     together: Together,
@@ -53,7 +54,6 @@ def prepare(
     lap: Callable[[str], None],
 ) -> Material:
     """Fits the stylizer and has it draw; what lies in the work folder already is taken from there."""
-    photos = find_photos(config.photos) if config.photos is not None else []
     preset, filters = PRESET_WORK[config.preset], FilterConfig()
     settings = TransferConfig(steps=preset.steps, patch=preset.size // 4, seed=config.seed, early=preset.early)
     work = work_folder(output)

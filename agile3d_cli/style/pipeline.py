@@ -33,6 +33,7 @@ from agile3d_cli.style.exemplars import TERMS, ExemplarSet, as_batch, read_exemp
 from agile3d_cli.style.finish import finished
 from agile3d_cli.style.log import Log, open_log
 from agile3d_cli.style.material import Material, prepare, work_folder
+from agile3d_cli.style.photos import Photo, find_photos
 from agile3d_cli.style.preview import kept, sheet, views_of
 from agile3d_cli.style.score import head_features, score_style
 from agile3d_cli.style.surfaces import all_heads
@@ -94,6 +95,7 @@ def learn_style(
     clock, together = _Clock(), together or Together(device=choose_device(config.device))
     if config.dataset is not None:
         check_place(config.dataset)
+    photos = _photos(config)
     base = _base(config, together)
     pictures = read_exemplars(exemplars, base.framing)
     check = check_exemplars(pictures)
@@ -103,7 +105,7 @@ def learn_style(
         refuse_doubtful(check)
     log = open_log(config.log)
     clock.lap("exemplars")
-    material = prepare(base, pictures, output, config, together, progress, clock.lap)
+    material = prepare(base, pictures, photos, output, config, together, progress, clock.lap)
     pairs, dataset, settings = material.pairs, material.dataset, material.settings
     if config.dataset is not None:
         write_layout(config.dataset, _stylized(pairs, material.photos))
@@ -154,7 +156,7 @@ def take_part(exemplars: Path, output: Path, config: NewStyleConfig, together: T
     """
     base = _base(config, together)
     pictures = read_exemplars(exemplars, base.framing)
-    material = prepare(base, pictures, output, config, together, _untold, lambda stage: None)
+    material = prepare(base, pictures, _photos(config), output, config, together, _untold, lambda stage: None)
     displacement, state, settings = _displacement(base, material), _state(output), material.settings
     learn_from(material.pairs, base, pictures, displacement, settings, state, _untold, together=together)
 
@@ -185,6 +187,10 @@ def learn_from(
 
 def _base(config: NewStyleConfig, together: Together) -> BaseModel:
     return for_portraits(load_base(config.base, together.device))
+
+
+def _photos(config: NewStyleConfig) -> list[Photo]:
+    return find_photos(config.photos) if config.photos is not None else []
 
 
 def _displacement(base: BaseModel, material: Material) -> torch.Tensor | None:

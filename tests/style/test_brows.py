@@ -104,6 +104,8 @@ def test_brows_of_many_colours_and_generators_without_brows_change_nothing(
     cartoons = as_batch(read_exemplars(CARTOONS, base.framing), SIZE)
     assert with_inked_brows(pairs, heads, base.generator, cartoons) == (pairs, None)
     assert with_inked_brows(pairs, heads, base.generator, bold[:1]) == (pairs, None)
+    single = replace(pairs, z=pairs.z[:1])
+    assert with_inked_brows(single, heads[:1], base.generator, bold) == (single, None)
     plain = replace(base.generator.config, parts=0, plain_parts=())
     partless = type("Partless", (), {"config": plain})()
     assert with_inked_brows(pairs, heads, partless, bold) == (pairs, None)  # type: ignore[arg-type]
