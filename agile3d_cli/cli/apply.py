@@ -28,7 +28,10 @@ def apply(
     ] = ApplyConfig.style,
     output: Annotated[
         Path | None,
-        typer.Option(help=f"Folder of the portrait; of several photos, the folder of their folders. [{OUTPUT_FOLDER}]"),
+        typer.Option(
+            help="Folder of the portrait; of several photos, the folder of their folders.",
+            show_default=str(OUTPUT_FOLDER),
+        ),
     ] = None,
     refine: Annotated[
         int, typer.Option(help="Steps towards the photo; more is nearer and slower.")

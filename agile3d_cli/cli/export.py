@@ -15,18 +15,20 @@ from agile3d_cli.cli.session import Session, plain
 def export(
     session: Session,
     portrait: Annotated[
-        Path | None, typer.Argument(metavar="[PORTRAIT]", help=f"A portrait file. [newest below {OUTPUT_FOLDER}]")
+        Path | None,
+        typer.Argument(metavar="[PORTRAIT]", help="A portrait file.", show_default=f"newest below {OUTPUT_FOLDER}"),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="glb, obj, ply, stl, usdz, html, mp4, webp, gif. [from --output, else glb]")
+        str | None,
+        typer.Option(help="glb, obj, ply, stl, usdz, html, mp4, webp, gif.", show_default="from --output, else glb"),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="File to write. [beside the portrait]")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write.", show_default="beside the portrait")] = None,
     resolution: Annotated[int, typer.Option(help="Grid cells per side; more is finer.")] = MeshConfig.resolution,
     faces: Annotated[
-        int | None, typer.Option(help="Simplify to about so many triangles (needs agile3d[mesh]).")
+        int | None, typer.Option(help="Simplify to about so many triangles (needs the extra mesh).")
     ] = MeshConfig.faces,
     texture: Annotated[
-        int, typer.Option(help="Width of a texture, pixels; 0 colours vertices (else needs agile3d[mesh]).")
+        int, typer.Option(help="Width of a texture, pixels; 0 colours vertices (else needs the extra mesh).")
     ] = MeshConfig.texture,
     dense: Annotated[bool, typer.Option("--dense", help="Evaluate the whole grid; same mesh, slower.")] = False,
 ) -> None:

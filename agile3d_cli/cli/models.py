@@ -61,9 +61,10 @@ def show(
 def import_model(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Network pickle, PyTorch or safetensors file.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model. [the file's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="the file's name")] = None,
     license: Annotated[
-        str | None, typer.Option(help="Terms of the network, SPDX. [NVIDIA Source Code License, non-commercial]")
+        str | None,
+        typer.Option(help="Terms of the network, SPDX.", show_default="NVIDIA Source Code License, non-commercial"),
     ] = None,
     origin: Annotated[str, typer.Option(help="Where the file came from, for the card.")] = "",
     rendered: Annotated[

@@ -17,7 +17,7 @@ from agile3d_cli.style.config import PRESETS, NewStyleConfig
 def new_style(
     session: Session,
     exemplars: Annotated[Path, typer.Argument(metavar="EXEMPLARS_DIR", help="Folder with about 20 pictures.")],
-    name: Annotated[str | None, typer.Option(help="Name of the style. [the folder's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the style.", show_default="the folder's name")] = None,
     stylizer: Annotated[
         str, typer.Option(help="Who learns the style in 2D.", autocompletion=complete_stylizers)
     ] = NewStyleConfig.stylizer,
@@ -42,10 +42,11 @@ def new_style(
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write losses and scores for TensorBoard (needs agile3d[log])."),
+        typer.Option(metavar="DIR", help="Also write losses and scores for TensorBoard (needs the extra log)."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help=f"Folder for bundle, preview and report. [{OUTPUT_FOLDER}/NAME-style]")
+        Path | None,
+        typer.Option(help="Folder for bundle, preview and report.", show_default=f"{OUTPUT_FOLDER}/NAME-style"),
     ] = None,
     install: Annotated[
         bool, typer.Option("--install/--no-install", help="Also add it to your own styles, so its name works.")

@@ -86,7 +86,7 @@ def blend(
     first: Annotated[str, typer.Argument(metavar="A", help="Name or file.", autocompletion=complete_styles)],
     second: Annotated[str, typer.Argument(metavar="B", help="Name or file.", autocompletion=complete_styles)],
     weight: Annotated[float, typer.Option(help="0 is A, 1 is B.")] = 0.5,
-    name: Annotated[str | None, typer.Option(help="Name of the blend. [A-B]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the blend.", show_default="A-B")] = None,
     output: Annotated[Path | None, typer.Option(help="Write it to this file instead of to your own styles.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace your style of this name.")] = False,
 ) -> None:

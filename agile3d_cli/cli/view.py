@@ -23,7 +23,8 @@ LOOPBACK = "127.0.0.1"
 def view(
     session: Session,
     portrait: Annotated[
-        Path | None, typer.Argument(metavar="[PORTRAIT]", help=f"A portrait file. [newest below {OUTPUT_FOLDER}]")
+        Path | None,
+        typer.Argument(metavar="[PORTRAIT]", help="A portrait file.", show_default=f"newest below {OUTPUT_FOLDER}"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,

@@ -55,6 +55,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.returncode == 0 and result.stdout.endswith("[]\n"), result.stderr
 
 
+def test_no_explanation_has_brackets_which_rich_takes_for_markup_and_leaves_out() -> None:
+    top: Any = typer.main.get_command(app)
+    below = [sub for command in top.commands.values() for sub in getattr(command, "commands", {}).values()]
+    told = [param.help or "" for command in (*top.commands.values(), *below) for param in command.params]
+    assert told and [text for text in told if "[" in text] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_explains_itself_and_takes_the_options_of_every_command(run: Run, command: tuple[str]) -> None:
     result = run(*command, "--help")
