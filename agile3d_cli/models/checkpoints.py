@@ -41,9 +41,14 @@ class BaseModel:
     licenses: tuple[LicenseNote, ...]
 
     @property
+    def imported(self) -> bool:
+        """Whether it is one of the EG3D family that was trained elsewhere: where its landmarks lie is not known."""
+        return self.landmarks is None
+
+    @property
     def framing(self) -> str:
         """Whose average face photos are framed by, see ``FaceConfig.template``: the heads this generator makes."""
-        return "standard" if self.landmarks is None else "mini"
+        return "standard" if self.imported else "mini"
 
 
 def generator_tensors(
@@ -82,15 +87,15 @@ def load_base(name_or_file: str, device: torch.device | str = "cpu") -> BaseMode
 
 
 def for_portraits(base: BaseModel) -> BaseModel:
-    """The same, if photos can be fitted and styles learnt with it.
+    """The same, if photos can be fitted with it.
 
     Raises:
-        UsageError: it is an imported one, of which only views can be made.
+        UsageError: it is an imported one.
     """
-    if base.landmarks is None:
+    if base.imported:
         raise UsageError(
             f"The generator {base.reference.name!r} is an imported one: where the landmarks of its heads lie is not "
-            "known, by which photos are fitted and styles are learnt. Use the generator 'mini' for these."
+            "known, by which photos are fitted. Use the generator 'mini', and styles that were learnt with it."
         )
     return base
 

@@ -39,9 +39,21 @@ def render_features_plain(
     fine: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``rendered`` and ``depth`` of ``render_published_plain``, without the super-resolution."""
+    size = generator.config.superresolution.rendered
+    features, depth = march_rays_plain(generator, planes, *rays(labels, size), coarse, fine)
+    return features.transpose(1, 2).unflatten(2, (size, size)), depth.unflatten(1, (size, size))[:, None]
+
+
+def march_rays_plain(
+    generator: TriplaneGenerator,
+    planes: Tensor,
+    origin: Tensor,
+    direction: Tensor,
+    coarse: Tensor | float = 0.5,
+    fine: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Features (N, R, F) in [-1, 1] and depths (N, R) of rays (N, R, 3); draws are (N or 1, R, samples)."""
     config = generator.config
-    size = config.superresolution.rendered
-    origin, direction = rays(labels, size)
     first = coarse_depths(config, origin, coarse)
     raw, colour = _ask(generator, planes, origin, direction, first)
     weights, _ = march(raw, first)
@@ -56,11 +68,9 @@ def render_features_plain(
     features = (weights[..., None] * shade).sum(-2)
     if config.published.white_back:
         features = features + 1 - weights.sum(-1, keepdim=True)
-    features = 2 * features - 1
-    rendered = features.transpose(1, 2).unflatten(2, (size, size))
     # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
     depth = ((weights * middle).sum(-1) / weights.sum(-1)).nan_to_num(float("inf"))
-    return rendered, depth.clamp(depths.min(), depths.max()).unflatten(1, (size, size))[:, None]
+    return 2 * features - 1, depth.clamp(depths.min(), depths.max())
 
 
 def _ask(

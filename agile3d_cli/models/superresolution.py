@@ -54,7 +54,13 @@ class Superresolution(nn.Module):
         Returns:
             (N, 3, S, S), about [-1, 1], not clamped.
         """
-        entry = self.config.entry
+        return self.piece(features, ws, self.config.entry)
+
+    def piece(self, features: Tensor, ws: Tensor, entry: int) -> Tensor:
+        """``forward`` of a square cut out of what was rendered, which ``entry`` pixels of the first block make up.
+
+        Towards its edges, by about five of these, the picture differs from that of the whole.
+        """
         if features.shape[-1] != entry:
             features = F.interpolate(features, (entry, entry), mode="bilinear", align_corners=False, antialias=True)
         x, image = features, features[:, :3]

@@ -79,8 +79,10 @@ class TransferConfig:
     smooth: float = 0.03
     small: float = 2e-3
     """Weights against a mean colour difference in [0, 1]: differences of neighbours, smooth planes, small change."""
+    depth: float = 2.0
+    """The same of how far depths are from the base's, world units, in imported generators, whose surfaces learn."""
     checkpoint: int = 50
-    """Steps between two saved states."""
+    """Steps between two saved states; slow ones are saved sooner, see ``state.SECONDS``."""
     early: bool = False
     """Whether to stop where people come no nearer to the exemplars any more, see ``stopping.py``."""
     seed: int = 0

@@ -33,7 +33,9 @@ def finished(
     base: BaseModel, learnt: StyleDifference, exemplars: ExemplarSet, config: TransferConfig, progress: Progress
 ) -> StyleDifference:
     """The style with its exemplars' lines, as far as ``config`` has them."""
-    style = replace(learnt, contour=contour_of(exemplars.images) if config.contour else None)
+    # An imported generator's views are shown as it makes them.
+    lined = config.contour and not base.imported
+    style = replace(learnt, contour=contour_of(exemplars.images) if lined else None)
     pictures = as_batch(exemplars, SIZE)
     if style.contour is None or len(pictures) < 2 or not base.generator.config.parts:
         return style

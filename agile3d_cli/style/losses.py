@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +22,23 @@ from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
 
 MEAN = "backbone.mean_planes"
+
+
+class Guided(Protocol):
+    """What a transfer asks, of ``mini`` and of imported generators."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """They guide."""
+        ...
+
+    def terms(self, rng: torch.Generator, together: Together) -> dict[str, Tensor]:
+        """This process's share of each term of a step: their sum over all processes is the term."""
+        ...
+
+    def picture(self, number: int) -> Tensor:
+        """A pair's head as it is drawn so far, before the usual grey, (3, S, S) in [-1, 1] on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class Guidance:
     config: TransferConfig
 
     def terms(self, rng: torch.Generator, together: Together) -> dict[str, Tensor]:
-        """This process's share of each term of a step: their sum over all processes is the term."""
+        """See ``Guided``."""
         c, size = self.config, self.pairs.stylized.shape[-1]
         picked = torch.randint(len(self.pairs), (c.batch,), generator=rng).tolist()
         # Every process draws the windows of all, so that chance is the same for any number of processes.
@@ -56,7 +74,7 @@ class Guidance:
 
     @torch.no_grad()
     def picture(self, number: int) -> Tensor:
-        """A pair's head as it is drawn so far, before the usual grey, (3, S, S) in [-1, 1] on the CPU."""
+        """See ``Guided``."""
         size, head = self.pairs.stylized.shape[-1], self.heads[number]
         planes, palette = self._painted([head])
         seen = colours(self.generator, planes, head.traced, palette).T.reshape(3, size, size)

@@ -42,10 +42,16 @@ def measure_pair(real: Tensor, drawn: Tensor) -> Moved | None:
 
 def landmarks(image: Tensor) -> Tensor | None:
     """(468, 2) landmarks of the largest face, crop fractions; None without one."""
+    found = face_mesh(image)
+    return None if found is None else found[:, :2]
+
+
+def face_mesh(image: Tensor) -> Tensor | None:
+    """(468, 3) the same with their depths in the same unit, smaller is nearer."""
     faces = find_faces(to_array(image), FaceConfig())
     if not faces or len(faces[0].points) != 468:
         return None
-    return torch.from_numpy(faces[0].points[:, :2]) / image.shape[-1]
+    return torch.from_numpy(faces[0].points) / image.shape[-1]
 
 
 def _five(points: Tensor) -> Tensor:

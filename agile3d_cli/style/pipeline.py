@@ -19,9 +19,10 @@ import torch
 from agile3d_cli.avatar.measure import SIZE
 from agile3d_cli.bundle import StyleBundle, write_style
 from agile3d_cli.device import choose_device
+from agile3d_cli.errors import UsageError
 from agile3d_cli.image import save_png, write_whole
 from agile3d_cli.licenses import FREE, LicenseNote, join_notes
-from agile3d_cli.models.checkpoints import BaseModel, for_portraits, load_base
+from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.scores import NOT_MEASURED, Scores
 from agile3d_cli.style.augment import Harvest, Pairs, PhotoPairs
 from agile3d_cli.style.brows import with_brows, with_inked_brows
@@ -89,7 +90,7 @@ def learn_style(
         PhotoError: no usable picture.
         RefusedError: ``config.strict`` and there is a warning about the pictures; nothing was written.
         MissingError: no such stylizer or base model, or what writes the log is not installed.
-        UsageError: the base model is an imported one.
+        UsageError: photos are given that an imported generator cannot learn from.
         OutputError: the folder cannot be written.
     """
     clock, together = _Clock(), together or Together(device=choose_device(config.device))
@@ -173,10 +174,9 @@ def learn_from(
     together: Together | None = None,
 ) -> Transferred:
     """The second half of the flow, up to what is learnt; arguments as of ``transfer``."""
-    shown = as_batch(pictures, SIZE)
-    heads = all_heads(pairs, base.generator, displacement, progress)
-    brows = None
-    if settings.brows:
+    shown, brows = as_batch(pictures, SIZE), None
+    heads = None if base.imported else all_heads(pairs, base.generator, displacement, progress)
+    if heads and settings.brows:
         pairs, brows = with_inked_brows(pairs, heads, base.generator, shown)
     wanted = head_features(shown) if settings.early and len(shown) > 1 else None
     learnt = transfer(pairs, heads, base, displacement, settings, state, progress, log, together, wanted)
@@ -186,7 +186,13 @@ def learn_from(
 
 
 def _base(config: NewStyleConfig, together: Together) -> BaseModel:
-    return for_portraits(load_base(config.base, together.device))
+    base = load_base(config.base, together.device)
+    if base.imported and config.photos is not None and config.dataset is None:
+        raise UsageError(
+            "--photos shows a style's shapes to generators that deform, and the imported "
+            f"{base.reference.name!r} does not; leave --photos away, or give --export-dataset to have them stylized."
+        )
+    return base
 
 
 def _photos(config: NewStyleConfig) -> list[Photo]:

@@ -71,7 +71,12 @@ class Plan:
 
 
 def plan_style(
-    exemplars: int, preset: Preset, photos: int = 0, stylizer: tuple[float, float] | None = None, kept: int = 0
+    exemplars: int,
+    preset: Preset,
+    photos: int = 0,
+    stylizer: tuple[float, float] | None = None,
+    kept: int = 0,
+    imported: bool = False,
 ) -> Plan:
     """The plan for so many exemplars and photos.
 
@@ -81,15 +86,18 @@ def plan_style(
         photos: real photos stylized beside the generator's faces.
         stylizer: ``StylizerDescription.seconds``.
         kept: exemplars that stay in memory, bytes.
+        imported: whether the generator is an imported one, of any size: with these no time was measured.
     """
     share = (preset.size / MEASURED_SIZE) ** 2
     fit, picture = stylizer if stylizer is not None else (None, None)
-    drawing = None if picture is None else preset.pairs * (FACE * share + picture) + photos * (PHOTO + picture)
+    drawing = None
+    if picture is not None and not imported:
+        drawing = preset.pairs * (FACE * share + picture) + photos * (PHOTO + picture)
     seconds = {
         "exemplars": START + EXEMPLAR * exemplars,
         "stylizer": fit,
         "augment": drawing,
-        "transfer": share * (SURFACE * preset.pairs + STEP * preset.steps),
+        "transfer": None if imported else share * (SURFACE * preset.pairs + STEP * preset.steps),
         "bundle": FINISH,
     }
     pixels = preset.size**2

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from agile3d_cli.style.stopping import Watch
 
+SECONDS = 30.0
+"""After so long a state is saved whatever the step: with a large generator, steps take seconds."""
+
 
 def write_state(
     path: Path,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.scores import style_gain
-from agile3d_cli.style.losses import Guidance
+from agile3d_cli.style.losses import Guided
 from agile3d_cli.style.score import head_features
 from agile3d_cli.style.together import Together
 
@@ -52,7 +52,7 @@ class Watch:
             planned += (LAST - planned) * (step - self.stopped) / (self.end - self.stopped)
         return min(1.0, (step + 1) / 20) * planned
 
-    def look(self, step: int, guidance: Guidance, together: Together) -> Watch:
+    def look(self, step: int, guidance: Guided, together: Together) -> Watch:
         """After so many steps: a look at people, if it is time for one."""
         if self.wanted is None or self.stopped is not None or step % max(1, self.steps // LOOKS):
             return self

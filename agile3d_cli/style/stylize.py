@@ -12,12 +12,11 @@ from pathlib import Path
 from agile3d_cli.errors import RefusedError
 from agile3d_cli.plugins import choose_stylizer
 from agile3d_cli.style.exemplars import ExemplarSet
-from agile3d_cli.style.faces import GeneratorFaces
-from agile3d_cli.stylizer import Progress, Stylizer, StylizerDescription
+from agile3d_cli.stylizer import FaceSampler, Progress, Stylizer, StylizerDescription
 
 
 def fit_stylizer(
-    name: str, exemplars: ExemplarSet, faces: GeneratorFaces, seed: int, progress: Progress, work: Path | None = None
+    name: str, exemplars: ExemplarSet, faces: FaceSampler, seed: int, progress: Progress, work: Path | None = None
 ) -> tuple[Stylizer, StylizerDescription, dict[str, object]]:
     """Fits the named plugin with its default settings.
 

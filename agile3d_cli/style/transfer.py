@@ -3,13 +3,16 @@
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
 generator that parts and colours are read from. Surfaces come from the base, moved by the displacement, so a style
 cannot tear or flatten a head. The colours of the head's parts are solved first, see ``tones.py``; trained are the mean
-planes, the backbone's plane outputs, and what of the planes follows the person's tones (accents).
+planes, the backbone's plane outputs, and what of the planes follows the person's tones (accents). Of an imported
+generator, which has none of these but plane outputs, decoder and super-resolution's outputs are trained too, and with
+them its surfaces, see ``rendered.py``.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +27,9 @@ from agile3d_cli.models.styled import ACCENTS, StyleDifference, stylized, with_a
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.log import Log, NoLog
-from agile3d_cli.style.losses import MEAN, Guidance
-from agile3d_cli.style.state import read_state, write_state
+from agile3d_cli.style.losses import MEAN, Guidance, Guided
+from agile3d_cli.style.rendered import RenderedGuidance
+from agile3d_cli.style.state import SECONDS, read_state, write_state
 from agile3d_cli.style.stopping import Watch
 from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
@@ -47,7 +51,7 @@ class Transferred:
 
 def transfer(
     pairs: Pairs,
-    heads: Sequence[Head],
+    heads: Sequence[Head] | None,
     base: BaseModel,
     displacement: Tensor | None,
     config: TransferConfig,
@@ -61,7 +65,7 @@ def transfer(
 
     Args:
         pairs: what to learn from.
-        heads: theirs, traced with ``displacement``.
+        heads: theirs, traced with ``displacement``; None for an imported generator.
         base: the generator; it stays as it is.
         displacement: of the style, see ``StyleDifference``.
         config: settings.
@@ -81,8 +85,8 @@ def transfer(
     if config.accents:
         with_accents(generator)
     generator.requires_grad_(False)
-    toned = take_tones(generator, pairs, heads) if config.tones and generator.config.parts else {}
-    trained = _trained(generator)
+    toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
+    trained = _trained(generator, imported=heads is None)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
     rates = {MEAN: config.rate, ACCENTS: config.accent_rate}
     groups = [
@@ -90,10 +94,13 @@ def transfer(
     ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
-    guidance = Guidance(generator, pairs, heads, trained, start, config)
+    guidance: Guided = RenderedGuidance(generator, base.generator, pairs, trained, start, config)
+    if heads is not None:
+        guidance = Guidance(generator, pairs, heads, trained, start, config)
     watch = Watch(config.steps, wanted if config.early else None)
     step, watch = read_state(state, trained, optimizer, rng, watch)
     recent: list[dict[str, float]] = []
+    saved = time.monotonic()
     while step < watch.end:
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * watch.pace(step)
@@ -108,18 +115,20 @@ def transfer(
         log.step(step, recent[-1])
         progress("transfer", step / watch.end)
         watch = watch.look(step, guidance, together)
-        if step % config.checkpoint == 0 and together.first:
+        due = step % config.checkpoint == 0 or time.monotonic() - saved >= SECONDS
+        if due and together.first:
             write_state(state, trained, optimizer, rng, watch, step)
+            saved = time.monotonic()
     difference = toned | {name: parameter.detach() - start[name] for name, parameter in trained.items()}
     last = recent[-max(1, watch.end // 10) :]
     losses = {name: sum(row[name] for row in last) / len(last) for name in (last[0] if last else {})}
     return Transferred(StyleDifference(difference, displacement), watch.end, watch.stopped is not None, losses)
 
 
-def _trained(generator: TriplaneGenerator) -> dict[str, torch.nn.Parameter]:
+def _trained(generator: TriplaneGenerator, imported: bool) -> dict[str, torch.nn.Parameter]:
     chosen = {}
     for name, parameter in generator.named_parameters():
-        output = ".output." in name and "affine" not in name
-        if name in (MEAN, ACCENTS) or (name.startswith("backbone.") and output):
+        output = ".output." in name and "affine" not in name and not name.startswith("decoder.")
+        if name in (MEAN, ACCENTS) or output or (imported and name.startswith("decoder.")):
             chosen[name] = parameter
     return chosen

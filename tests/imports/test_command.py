@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from typer.testing import CliRunner, Result
 from agile3d_cli import camera
 from agile3d_cli.bundle import BaseReference, StyleBundle, write_style
 from agile3d_cli.cli.app import app
-from agile3d_cli.errors import UsageError
+from agile3d_cli.errors import PhotoError, UsageError
 from agile3d_cli.models.checkpoints import load_base
 from agile3d_cli.models.foreign import eg3d_names, left_away
 from agile3d_cli.models.published import render_published
+from agile3d_cli.models.styled import StyleDifference
 from agile3d_cli.safefile import file_sha256
 from agile3d_cli.style.config import NewStyleConfig
 from agile3d_cli.style.dry_run import look_ahead
@@ -147,9 +149,15 @@ def test_options_can_be_given_where_the_file_has_none(tiny: Any, tmp_path: Path,
     assert run(*words[:-3], tmp_path / "none.json").exit_code == 4
 
 
-def test_the_examples_of_the_docs_run(tiny: Any, tmp_path: Path, run: Run) -> None:
+def test_the_examples_of_the_docs_run(tiny: Any, tmp_path: Path, run: Run, own_home: Path) -> None:
     text = GUIDE.read_text(encoding="utf-8")
     assert run("models", "import", tiny.pickle(tmp_path / "t.pkl")).exit_code == 0
+    base = load_base("t")
+    bias = torch.zeros_like(base.generator.decoder.output.bias)
+    learnt = StyleDifference({"decoder.output.bias": bias + 0.5}, None)
+    felt = StyleBundle("felt", base.reference, learnt.tensors())
+    (own_home / "styles").mkdir()
+    write_style(own_home / "styles" / "felt.safetensors", felt)
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
     assert "ffhqrebalanced512-128" in code and "resolution=256" in code
     # A tiny network of random numbers has no head: what is as dense as its middle is taken for one.
@@ -157,6 +165,8 @@ def test_the_examples_of_the_docs_run(tiny: Any, tmp_path: Path, run: Run) -> No
     found: dict[str, Any] = {}
     exec(code.replace("ffhqrebalanced512-128", "t").replace("resolution=256", middle), found)
     assert found["views"].image.shape == (5, 3, 32, 32) and len(found["surface"].faces)
+    with Image.open("felt.png") as picture:
+        assert picture.size == (512, 512) and len(set(picture.convert("L").tobytes())) > 20
     with Image.open("view.png") as picture:
         assert picture.size == (32, 32) and len(set(picture.convert("L").tobytes())) > 20
     # The options and limits that the page tells are those of the program.
@@ -188,12 +198,16 @@ def test_flows_that_an_import_cannot_serve_say_so(tiny: Any, tmp_path: Path, run
     folder.mkdir()
     for k in range(3):
         Image.new("RGB", (64, 64), (40 * k, 90, 120)).save(folder / f"{k}.png")
-    said = "The generator 't' is an imported one: where the landmarks of its heads lie is not known"
-    with pytest.raises(UsageError, match=said):
-        learn_style(folder, tmp_path / "out", NewStyleConfig(name="s", base="t"), lambda stage, share: None)
-    with pytest.raises(UsageError, match=said):
-        look_ahead(folder, NewStyleConfig(name="s", base="t"))
+    config = NewStyleConfig(name="s", base="t")
+    with pytest.raises(PhotoError, match="No face is found in 20 pictures of the generator 't'"):
+        learn_style(folder, tmp_path / "faces", config, lambda stage, share: None)
+    with pytest.raises(UsageError, match="--photos shows a style's shapes to generators that deform"):
+        learn_style(folder, tmp_path / "out", replace(config, photos=folder), lambda stage, share: None)
     assert not (tmp_path / "out").exists()
+    plan = look_ahead(folder, config).plan
+    assert plan.seconds["augment"] is None and plan.seconds["transfer"] is None
+    assert plan.size == load_base("t").generator.config.superresolution.sizes[-1]
+    said = "The generator 't' is an imported one: where the landmarks of its heads lie is not known"
     model = own_home / "models" / "t.safetensors"
     style = StyleBundle("s", BaseReference("t", file_sha256(model), {}), {"d": torch.zeros(1)})
     write_style(tmp_path / "s.safetensors", style)
