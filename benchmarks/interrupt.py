@@ -2,7 +2,8 @@
 
     python -m benchmarks.interrupt EXEMPLARS [--kills 10] [--pairs 12] [--size 96] [--steps 60] [--seed 0]
 
-Each run is a process of its own that gets SIGKILL; a moment is drawn evenly from what an uninterrupted run takes.
+Each run is a process of its own that gets SIGKILL; a moment is drawn evenly from a quarter of what an uninterrupted run
+takes, so that kills befall its beginning as well as its end, to which what was kept brings the next run.
 Prints one JSON document: what was under way at each kill, seconds of the parts of each learning, and whether all styles
 are equal tensor by tensor.
 Exits with 1 where they are not.
@@ -29,6 +30,7 @@ from agile3d_cli.style.config import NewStyleConfig, Preset
 from agile3d_cli.style.pipeline import learn_style
 
 NAME = "killed"
+SHARE = 0.25
 LONGEST = 4
 """A run that has not ended after this many times the usual number of starts never will."""
 
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         # A resumed run may end before its moment: the kills that are left befall a further learning.
         while len(under_way) < args.kills:
             places.append(Path(folder) / f"killed-{len(places)}")
-            moments = [chance.uniform(0, usual) for _ in range(args.kills - len(under_way))]
+            moments = [chance.uniform(0, SHARE * usual) for _ in range(args.kills - len(under_way))]
             stages, took = until_done(args, places[-1], moments)
             under_way += stages
             seconds.append(took)
