@@ -20,17 +20,20 @@ class PublishedHead:
         self._subject, self._like = published_subject(generator, ws), ws
 
     @torch.no_grad()
-    def render(self, labels: Tensor, size: int, background: float = 1.0) -> Rendering:
-        """Views (N, 3, size, size) of labels (N, 25). ``background``, a grey in [-1, 1], shows where rays meet nothing;
-        networks that were taught on whole photos have a background of their own."""
+    def render(self, labels: Tensor, size: int, background: float | None = 1.0) -> Rendering:
+        """Views (N, 3, size, size) of labels (N, 25). ``background``, a grey in [-1, 1], shows where rays meet nothing,
+        or with None the network's black or white; what was taught on whole photos has a background of its own."""
         views = [self._view(label[None].to(self._like), size, background) for label in labels]
         return Rendering(*(torch.cat(column) for column in zip(*views, strict=True)))
 
-    def _view(self, label: Tensor, size: int, background: float) -> tuple[Tensor, Tensor, Tensor]:
-        seen, empty = ray_picture(self._subject, label, 0.5, None), self._subject.config.published.white_back
+    def _view(self, label: Tensor, size: int, background: float | None) -> tuple[Tensor, Tensor, Tensor]:
+        seen = ray_picture(self._subject, label, 0.5, None)
         image = full_picture(self._subject, seen.rendered) if self._subject.blocks else seen.rendered[:, :3]
         alpha, depth = _sized(seen.seen, size).clamp(0, 1), _sized(seen.held_depth, size)
-        image = _sized(image, size) + (1 - alpha) * (background - (1.0 if empty else -1.0))
+        image = _sized(image, size)
+        if background is not None:
+            empty = 1.0 if self._subject.config.published.white_back else -1.0
+            image = image + (1 - alpha) * (background - empty)
         return image.clamp(-1, 1), alpha, depth
 
 

@@ -94,7 +94,8 @@ def new_style(
     facts = plain(result)
     text = "\n".join(f"{key}: {facts[key]}" for key in ("bundle", "preview", "report") if facts.get(key))
     session.result({**facts, "installed": str(installed) if installed else None}, text)
-    session.note(f"Try it: agile3d apply PHOTO --style {config.name if install else result.bundle}")
+    if result.applies:
+        session.note(f"Try it: agile3d apply PHOTO --style {config.name if install else result.bundle}")
 
 
 def _look_ahead(session: Session, exemplars: Path, config: NewStyleConfig) -> None:

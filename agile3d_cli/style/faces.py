@@ -89,7 +89,8 @@ class GeneratorFaces:
         model = self._base.generator
         if self._base.imported:
             head = PublishedHead(model, sampled_styles(model, z, TRUNCATION))
-            view = head.render(label[None], self._size, BACKGROUND)
+            # As its rays see it, for with that the stylized picture will be compared.
+            view = head.render(label[None], self._size, None)
             return view, face_mesh(view.image[0])
         view = GeneratorHead(model, model.from_latent(z)).render(label[None], self._size, BACKGROUND)
         return view, landmarks_of(self._base, z, label)

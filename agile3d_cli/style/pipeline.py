@@ -61,6 +61,8 @@ class StyleResult:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     """What became of the stylized pictures: "faces" and, if there were any, "photos", see ``augment.Harvest``; and the
     folder they were exported to."""
+    applies: bool = True
+    """Whether photos can be had in it: not where the generator is an imported one."""
     notes: tuple[str, ...] = ()
     """What there is to say about the pictures, see ``ExemplarCheck.notes``."""
 
@@ -146,7 +148,8 @@ def learn_style(
     report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, dataset, notes)
     measured = _measured(scores)
     stopped = "early" if learnt.early else "length"
-    return StyleResult(config.name, path, preview, report, measured, clock.seconds, stopped, dataset, notes)
+    told = (measured, clock.seconds, stopped, dataset, not base.imported, notes)
+    return StyleResult(config.name, path, preview, report, *told)
 
 
 def take_part(exemplars: Path, output: Path, config: NewStyleConfig, together: Together) -> None:

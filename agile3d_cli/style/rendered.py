@@ -22,7 +22,7 @@ from agile3d_cli.models.published_plain import march_rays_plain
 from agile3d_cli.models.published_rays import rays
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
-from agile3d_cli.style.faces import BACKGROUND, TRUNCATION
+from agile3d_cli.style.faces import TRUNCATION
 from agile3d_cli.style.together import Together
 
 PIECE, MARGIN = 0.25, 5
@@ -62,7 +62,7 @@ class RenderedGuidance:
         """See ``losses.Guided``."""
         ws, label = self._styles(number), self.pairs.labels[number]
         size = self.pairs.stylized.shape[-1]
-        return PublishedHead(self.generator, ws).render(label[None], size, BACKGROUND).image[0].cpu()
+        return PublishedHead(self.generator, ws).render(label[None], size, None).image[0].cpu()
 
     def _styles(self, number: int) -> Tensor:
         z = self.pairs.z[number : number + 1].to(next(self.generator.parameters()))

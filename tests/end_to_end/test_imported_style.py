@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,21 +14,24 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.published_head import PublishedHead, sampled_styles
-from agile3d_cli.bundle import BaseReference
+from agile3d_cli.bundle import BaseReference, Model, read_style, write_model
 from agile3d_cli.errors import PhotoError
-from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_tensors, load_base
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published import render_published
 from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
+from agile3d_cli.style import faces, material
 from agile3d_cli.style.augment import Pairs
-from agile3d_cli.style.config import TransferConfig
+from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.faces import BACKGROUND, TRUNCATION, GeneratorFaces
 from agile3d_cli.style.people import people_in
+from agile3d_cli.style.pipeline import learn_style
 from agile3d_cli.style.rendered import MARGIN, RenderedGuidance
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import transfer
 
+FLOW = Path(__file__).with_name("test_new_style.py")
 SIZE = 128
 STEPS = TransferConfig(steps=60, batch=2, checkpoint=20)
 
@@ -182,7 +186,7 @@ def test_a_view_is_what_the_weights_show_at_any_size(base: BaseModel) -> None:
     wanted = render_published(base.generator, ws.expand(2, -1, -1), labels)
     assert wanted.image is not None
     head = PublishedHead(base.generator, ws)
-    seen = head.render(labels, SIZE, -1.0)
+    seen = head.render(labels, SIZE, None)
     assert torch.allclose(seen.image, wanted.image.clamp(-1, 1), atol=1e-4)
     assert seen.alpha.shape == seen.depth.shape == (2, 1, SIZE, SIZE) and head.render(labels, 40).image.shape[-1] == 40
     # Where rays meet nothing the grey behind shows.
@@ -195,3 +199,31 @@ def test_a_view_is_what_the_weights_show_at_any_size(base: BaseModel) -> None:
 def test_a_generator_without_faces_is_told(base: BaseModel) -> None:
     with pytest.raises(PhotoError, match="No face is found in 20 pictures of the generator 'fog'"):
         GeneratorFaces(base, 64).draw(1, torch.Generator().manual_seed(0))
+
+
+def test_pictures_become_a_style_of_an_imported_generator(
+    base: BaseModel, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = base.generator.config
+    (own_home / "models").mkdir()
+    write_model(
+        own_home / "models" / "fog.safetensors",
+        Model("fog", architecture(config), generator_tensors(base.generator), license="CC0-1.0"),
+    )
+    flow = runpy.run_path(str(FLOW))
+    flow["make_small"](monkeypatch)
+    monkeypatch.setattr(material, "PRESET_WORK", {"fast": Preset(pairs=10, size=48, steps=60)})
+    # Nobody finds a face in fog, either.
+    middle = torch.full((468, 3), 0.5)
+    monkeypatch.setattr(faces, "face_mesh", lambda image: middle)
+    folder, settings = flow["exemplar_folder"](tmp_path), NewStyleConfig("felt", stylizer="tint", base="fog")
+    result = learn_style(folder, tmp_path / "out", settings, lambda *_: None)
+    bundle = read_style(result.bundle)
+    assert bundle.base.name == "fog" and bundle.license and not result.applies
+    assert bundle.scores["view_consistency"] and bundle.scores["style_distance"] and bundle.scores["relief"] > 0.5
+    style = read_difference(bundle.tensors, load_base("fog").generator, "felt")
+    ((plain, styled),) = people_in(load_base("fog"), style, 1)
+    label = camera.portrait_label()[None]
+    before, after = (head.render(label, 64, None).image for head in (plain, styled))
+    tinted = flow["Tint"]().stylize(before)
+    assert (after - tinted).abs().mean() < 0.7 * (before - tinted).abs().mean()
