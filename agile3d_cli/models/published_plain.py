@@ -40,7 +40,9 @@ def render_features_plain(
 ) -> tuple[Tensor, Tensor]:
     """``rendered`` and ``depth`` of ``render_published_plain``, without the super-resolution."""
     size = generator.config.superresolution.rendered
-    features, depth = march_rays_plain(generator, planes, *rays(labels, size), coarse, fine)
+    features, weights, middle, depths = march_rays_plain(generator, planes, *rays(labels, size), coarse, fine)
+    # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
+    depth = ((weights * middle).sum(-1) / weights.sum(-1)).nan_to_num(float("inf")).clamp(depths.min(), depths.max())
     return features.transpose(1, 2).unflatten(2, (size, size)), depth.unflatten(1, (size, size))[:, None]
 
 
@@ -51,8 +53,9 @@ def march_rays_plain(
     direction: Tensor,
     coarse: Tensor | float = 0.5,
     fine: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Features (N, R, F) in [-1, 1] and depths (N, R) of rays (N, R, 3); draws are (N or 1, R, samples)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features (N, R, F) in [-1, 1] of rays (N, R, 3), their intervals' weights and middles (N, R, S - 1), and the
+    samples' depths (N, R, S); draws are (N or 1, R, samples)."""
     config = generator.config
     first = coarse_depths(config, origin, coarse)
     raw, colour = _ask(generator, planes, origin, direction, first)
@@ -68,9 +71,7 @@ def march_rays_plain(
     features = (weights[..., None] * shade).sum(-2)
     if config.published.white_back:
         features = features + 1 - weights.sum(-1, keepdim=True)
-    # Where a ray met nothing the quotient has no value; it becomes the farthest depth of the whole batch.
-    depth = ((weights * middle).sum(-1) / weights.sum(-1)).nan_to_num(float("inf"))
-    return 2 * features - 1, depth.clamp(depths.min(), depths.max())
+    return 2 * features - 1, weights, middle, depths
 
 
 def _ask(

@@ -80,9 +80,11 @@ class RenderedGuidance:
         square = _edge(larger)
         inside = _square(corner, square, larger.rendered).to(ws.device)
         origin, direction = (each[:, inside] for each in rays(label, larger.rendered))
-        rendered, depth = march_rays_plain(self.generator, planes, origin, direction)
+        rendered, weights, middle, _ = march_rays_plain(self.generator, planes, origin, direction)
         with torch.no_grad():
-            _, usual = march_rays_plain(self.base, before, origin, direction)
+            usual = march_rays_plain(self.base, before, origin, direction)
+        far = self.generator.config.far
+        moved = _depth(weights, middle, far) - _depth(*usual[1:3], far)
         rendered = rendered.transpose(1, 2).unflatten(2, (square, square))
         picture = self.pairs.stylized[number][None].to(ws)
         seen = [(rendered[:, :3], larger.rendered)]
@@ -90,7 +92,13 @@ class RenderedGuidance:
             entry = square * larger.entry // larger.rendered
             seen.append((self.generator.superresolution.piece(rendered, ws, entry), larger.sizes[-1]))
         terms = [_differences(piece, _whole(picture, size), corner, square) for piece, size in seen]
-        return torch.stack([*torch.stack(terms).mean(0), (depth - usual).abs().mean()])
+        return torch.stack([*torch.stack(terms).mean(0), moved.abs().mean()])
+
+
+def _depth(weights: Tensor, middle: Tensor, far: float) -> Tensor:
+    """Mean depths (N, R) of rays' intervals (N, R, S), light that meets nothing ending at ``far``: unlike the depth of
+    what was met it has a slope where next to nothing was."""
+    return (weights * middle).sum(-1) + (1 - weights.sum(-1)) * far
 
 
 def _grain(larger: SuperresolutionConfig) -> int:

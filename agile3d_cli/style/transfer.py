@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from agile3d_cli.errors import UsageError
+from agile3d_cli.errors import Agile3dError, UsageError
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.styled import ACCENTS, StyleDifference, stylized, with_accents
@@ -77,6 +77,7 @@ def transfer(
 
     Raises:
         UsageError: there are more processes than pictures in a step.
+        Agile3dError: the terms are no numbers any more.
     """
     log, together = log or NoLog(), together or Together()
     if together.count > config.batch:
@@ -109,6 +110,9 @@ def transfer(
         torch.stack(list(terms.values())).sum().backward()
         seen = torch.stack(list(terms.values())).detach()
         together.add_up([seen, *(p.grad for p in trained.values() if p.grad is not None)])
+        if not seen.isfinite().all():
+            told = ", ".join(f"{name} {value:g}" for name, value in zip(terms, seen.tolist(), strict=True))
+            raise Agile3dError(f"The learning went astray at step {step + 1} ({told}); try another --seed.")
         optimizer.step()
         step += 1
         recent.append(dict(zip(terms, seen.tolist(), strict=True)))

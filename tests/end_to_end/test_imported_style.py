@@ -15,7 +15,7 @@ from torch import Tensor
 from agile3d_cli import camera
 from agile3d_cli.avatar.published_head import PublishedHead, sampled_styles
 from agile3d_cli.bundle import BaseReference, Model, read_style, write_model
-from agile3d_cli.errors import PhotoError
+from agile3d_cli.errors import Agile3dError, PhotoError
 from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_tensors, load_base
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
@@ -118,6 +118,21 @@ def test_depths_are_held_near_the_bases(base: BaseModel) -> None:
     thinner = stylized(model, StyleDifference({"decoder.output.bias": torch.tensor([-3.0] + [0.0] * 8)}, None))
     terms = guidance(model, pairs, thinner).terms(torch.Generator().manual_seed(0), Together())
     assert float(terms["depth"]) > 0.01
+
+
+def test_rays_that_meet_nothing_have_slopes(base: BaseModel) -> None:
+    empty = stylized(base.generator, StyleDifference({"decoder.output.bias": torch.tensor([-300.0] + [0.0] * 8)}, None))
+    bias = empty.decoder.output.bias.requires_grad_(True)
+    terms = guidance(base.generator, pairs_of(base.generator), empty).terms(torch.Generator(), Together())
+    torch.stack(list(terms.values())).sum().backward()
+    assert bias.grad is not None and bias.grad.isfinite().all() and terms["depth"].item() > 0.01
+
+
+def test_a_learning_that_goes_astray_is_told(base: BaseModel, tmp_path: Path) -> None:
+    pairs = pairs_of(base.generator)
+    broken = dataclasses.replace(pairs, stylized=pairs.stylized * float("nan"))  # type: ignore[operator]
+    with pytest.raises(Agile3dError, match=r"went astray at step 1 \(colour nan, edges nan"):
+        learnt(base, broken, tmp_path / "state.safetensors")
 
 
 def learnt(base: BaseModel, pairs: Pairs, state: Path, stop: int = 0) -> StyleDifference:
