@@ -159,11 +159,18 @@ class Backbone(nn.Module):
         if config.tinted:
             self.tint = Linear(config.w_dim, 6 * config.plane_channels)
             nn.init.zeros_(self.tint.weight)
+        self.mean_planes: nn.Parameter | None = None
+        """Of ``means_shape``, added to everybody's planes; styles bring them along for generators that have none."""
         if config.mean_planes:
-            self.mean_planes = nn.Parameter(torch.zeros(3, config.plane_channels, config.plane_size, config.plane_size))
+            self.mean_planes = nn.Parameter(torch.zeros(self.means_shape))
         self.accents: nn.Parameter | None = None
         """A style's, of ``accents_shape``: what it adds to the planes for each deviation of the person's tones. What a
         place adds to its part's colour is drawn on every skin alike; lips of one red on all skins need this."""
+
+    @property
+    def means_shape(self) -> tuple[int, ...]:
+        """(3, C, S, S) of the planes."""
+        return (3, self.config.plane_channels, self.config.plane_size, self.config.plane_size)
 
     @property
     def accents_shape(self) -> tuple[int, ...]:
@@ -198,7 +205,7 @@ class Backbone(nn.Module):
             mixed = torch.einsum("nk,kchw->nchw", mix, self.bank)
             image = image + enlarged(mixed, image.shape[-1])
         planes = image.unflatten(1, (3, self.config.plane_channels))
-        if self.config.mean_planes:
+        if self.mean_planes is not None:
             planes = planes + self.mean_planes
         if self.config.tinted:
             scale, shift = self.tint(ws[:, -1]).reshape(-1, 2, 3, self.config.plane_channels, 1, 1).unbind(1)

@@ -170,6 +170,8 @@ def folded_planes(
     with multiplied(ws.device, tf32):
         _, image = _run(_backbone_blocks(backbone, ws, dtype, smooth), _entry(backbone, dtype), None)
     assert image is not None
+    if backbone.mean_planes is not None:
+        image += backbone.mean_planes.flatten(0, 1).to(image)
     return image.unflatten(1, (3, -1))
 
 

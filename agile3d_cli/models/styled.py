@@ -20,8 +20,8 @@ from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.models.contour import Contour, read_contour
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
-ACCENTS = "backbone.accents"
-"""Name of the one weight that the base does not have, see ``Backbone.accents``; there it is zero."""
+ACCENTS, MEAN = "backbone.accents", "backbone.mean_planes"
+"""Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
 WEIGHTS, STEPS, DISPLACEMENT, CONTOUR = "weights.", "steps.", "displacement", "contour"
 LARGE = 1 << 16
 """Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
@@ -61,7 +61,7 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
         RefusedError: tensors are unknown or of the wrong shape.
     """
     shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
-    shapes[ACCENTS] = base.backbone.accents_shape
+    shapes |= {ACCENTS: base.backbone.accents_shape, MEAN: base.backbone.means_shape}
     weights = {}
     displacement = contour = None
     for key, value in tensors.items():
@@ -116,6 +116,8 @@ def stylized(base: TriplaneGenerator, style: StyleDifference, color: float = 1.0
     generator = copy.deepcopy(base)
     if ACCENTS in style.weights:
         with_accents(generator)
+    if MEAN in style.weights:
+        with_means(generator)
     parameters = dict(generator.named_parameters())
     for name, difference in style.weights.items():
         parameters[name].add_(color * difference.to(parameters[name]))
@@ -127,3 +129,10 @@ def with_accents(generator: TriplaneGenerator) -> None:
     shape, like = generator.backbone.accents_shape, next(generator.parameters())
     if shape:
         generator.backbone.accents = torch.nn.Parameter(like.new_zeros(shape))
+
+
+def with_means(generator: TriplaneGenerator) -> None:
+    """Gives a copy of a base generator mean planes, which are zero, if it has none."""
+    if generator.backbone.mean_planes is None:
+        like = next(generator.parameters())
+        generator.backbone.mean_planes = torch.nn.Parameter(like.new_zeros(generator.backbone.means_shape))

@@ -49,6 +49,7 @@ def new_generator(kit: Path, seed: int) -> TriplaneGenerator:
     bent = without_folds(grids[shapes:], strengths, generator.deformation.focus)
     generator.deformation.basis.copy_(torch.cat([grids[:shapes], bent]))
     log.info("deformation solved, worst component leaves %.4f", float(np.max(left)))
+    assert generator.backbone.mean_planes is not None, "mini has mean planes"
     with torch.no_grad():
         generator.backbone.mean_planes.normal_(0, 0.05)
         for module in generator.modules():

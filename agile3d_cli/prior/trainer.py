@@ -44,8 +44,9 @@ def losses(generator: TriplaneGenerator, batch: PointBatch, config: TrainConfig)
     with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
         ws = generator.mapping(batch.z)
         planes = generator.backbone(ws)
-    palette = generator.colours_of_parts(ws.float())
-    return field_losses(generator, planes, palette, generator.backbone.mean_planes, batch, config)
+    palette, mean = generator.colours_of_parts(ws.float()), generator.backbone.mean_planes
+    assert mean is not None, "mini has mean planes"
+    return field_losses(generator, planes, palette, mean, batch, config)
 
 
 def field_losses(

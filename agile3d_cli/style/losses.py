@@ -15,13 +15,12 @@ from torch import Tensor
 
 from agile3d_cli.avatar.traced import WHOLE, colours
 from agile3d_cli.models.generator import TriplaneGenerator
+from agile3d_cli.models.styled import MEAN
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.faces import BACKGROUND
 from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
-
-MEAN = "backbone.mean_planes"
 
 
 class Guided(Protocol):
@@ -64,13 +63,7 @@ class Guidance:
         mine = slice(together.number, None, together.count)
         colour, edges = self._compared(picked[mine], windows[mine])
         change = self.trained[MEAN] - self.start[MEAN] if MEAN in self.trained else colour.new_zeros(1, 2, 2)
-        slopes = [change.diff(dim=d).square().mean() for d in (-1, -2)]
-        return {
-            "colour": colour / c.batch,
-            "edges": c.edges * edges / c.batch,
-            "smooth": c.smooth * torch.stack(slopes).sum() / together.count,
-            "small": c.small * change.square().mean() / together.count,
-        }
+        return {"colour": colour / c.batch, "edges": c.edges * edges / c.batch, **held_back(change, c, together)}
 
     @torch.no_grad()
     def picture(self, number: int) -> Tensor:
@@ -105,6 +98,13 @@ class Guidance:
         features = zip(*(head.features for head in heads), strict=True)
         planes = self.generator.backbone.planes([torch.cat(x).to(ws) for x in features], ws)
         return planes, self.generator.colours_of_parts(ws)
+
+
+def held_back(change: Tensor, config: TransferConfig, together: Together) -> dict[str, Tensor]:
+    """The terms that keep a change of the mean planes smooth and small."""
+    slopes = torch.stack([change.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
+    small = config.small * change.square().mean()
+    return {"smooth": config.smooth * slopes / together.count, "small": small / together.count}
 
 
 def _window(size: int, patch: int, rng: torch.Generator) -> Tensor:

@@ -20,9 +20,11 @@ from agile3d_cli.models.config import SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published_plain import march_rays_plain
 from agile3d_cli.models.published_rays import rays
+from agile3d_cli.models.styled import MEAN
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.faces import TRUNCATION
+from agile3d_cli.style.losses import held_back
 from agile3d_cli.style.together import Together
 
 PIECE, MARGIN = 0.25, 5
@@ -53,9 +55,8 @@ class RenderedGuidance:
         mine = slice(together.number, None, together.count)
         seen = [self._compared(k, corner) for k, corner in zip(picked[mine], corners[mine], strict=True)]
         colour, edges, depth = torch.stack(seen).sum(0) / c.batch
-        changes = [(value - self.start[name]).square().mean() for name, value in self.trained.items()]
-        small = torch.stack(changes).mean() / together.count
-        return {"colour": colour, "edges": c.edges * edges, "depth": c.depth * depth, "small": c.small * small}
+        held = held_back(self.trained[MEAN] - self.start[MEAN], c, together)
+        return {"colour": colour, "edges": c.edges * edges, "depth": c.depth * depth, **held}
 
     @torch.no_grad()
     def picture(self, number: int) -> Tensor:

@@ -4,8 +4,8 @@ In: stylized pictures at known latents and cameras, and the style's displacement
 generator that parts and colours are read from. Surfaces come from the base, moved by the displacement, so a style
 cannot tear or flatten a head. The colours of the head's parts are solved first, see ``tones.py``; trained are the mean
 planes, the backbone's plane outputs, and what of the planes follows the person's tones (accents). Of an imported
-generator, which has none of these but plane outputs, decoder and super-resolution's outputs are trained too, and with
-them its surfaces, see ``rendered.py``.
+generator, which may have neither, mean planes start at zero; decoder and super-resolution's outputs are trained too,
+and with them all its surfaces, see ``rendered.py``.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
@@ -23,11 +23,11 @@ from torch import Tensor
 from agile3d_cli.errors import Agile3dError, UsageError
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import ACCENTS, StyleDifference, stylized, with_accents
+from agile3d_cli.models.styled import ACCENTS, MEAN, StyleDifference, stylized, with_accents, with_means
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.log import Log, NoLog
-from agile3d_cli.style.losses import MEAN, Guidance, Guided
+from agile3d_cli.style.losses import Guidance, Guided
 from agile3d_cli.style.rendered import RenderedGuidance
 from agile3d_cli.style.state import SECONDS, read_state, write_state
 from agile3d_cli.style.stopping import Watch
@@ -85,6 +85,8 @@ def transfer(
     generator = stylized(base.generator, StyleDifference({}, displacement))
     if config.accents:
         with_accents(generator)
+    if heads is None:
+        with_means(generator)
     generator.requires_grad_(False)
     toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
     trained = _trained(generator, imported=heads is None)

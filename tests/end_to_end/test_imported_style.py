@@ -20,7 +20,7 @@ from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_te
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published import render_published
-from agile3d_cli.models.styled import StyleDifference, read_difference, stylized
+from agile3d_cli.models.styled import MEAN, StyleDifference, read_difference, stylized
 from agile3d_cli.style import faces, material
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
@@ -76,8 +76,8 @@ def pairs_of(model: TriplaneGenerator, count: int = 4, own: bool = False) -> Pai
 
 
 def guidance(model: TriplaneGenerator, pairs: Pairs, changed: TriplaneGenerator | None = None) -> RenderedGuidance:
-    weights = dict(model.named_parameters())
-    return RenderedGuidance(changed or model, model, pairs, weights, weights, TransferConfig(batch=4))
+    still = {MEAN: torch.zeros(model.backbone.means_shape)}
+    return RenderedGuidance(changed or model, model, pairs, still, still, TransferConfig(batch=4))
 
 
 @pytest.mark.parametrize(("rendered", "entry"), [(32, 32), (32, 64), (48, 64)])
