@@ -31,6 +31,12 @@ PIECE, MARGIN = 0.25, 5
 """Edge of a piece, share of the rendered picture, and how many rendered pixels more are marched around it: there the
 super-resolution sees the edge."""
 
+PEOPLE = 4
+"""Heads whose planes are looked at."""
+SPREAD = 4.1
+"""Standard deviation of ``mini``'s planes, to which the rate and the weights of mean planes are fitted; those of
+imported generators may be of any size."""
+
 
 @dataclass(frozen=True)
 class RenderedGuidance:
@@ -45,6 +51,8 @@ class RenderedGuidance:
     start: Mapping[str, Tensor]
     """The same before the first step."""
     config: TransferConfig
+    scale: float
+    """How large the planes are, see ``scale_of``."""
 
     def terms(self, rng: torch.Generator, together: Together) -> dict[str, Tensor]:
         """See ``losses.Guided``."""
@@ -55,7 +63,7 @@ class RenderedGuidance:
         mine = slice(together.number, None, together.count)
         seen = [self._compared(k, corner) for k, corner in zip(picked[mine], corners[mine], strict=True)]
         colour, edges, depth = torch.stack(seen).sum(0) / c.batch
-        held = held_back(self.trained[MEAN] - self.start[MEAN], c, together)
+        held = held_back((self.trained[MEAN] - self.start[MEAN]) / self.scale, c, together)
         return {"colour": colour, "edges": c.edges * edges, "depth": c.depth * depth, **held}
 
     @torch.no_grad()
@@ -94,6 +102,14 @@ class RenderedGuidance:
             seen.append((self.generator.superresolution.piece(rendered, ws, entry), larger.sizes[-1]))
         terms = [_differences(piece, _whole(picture, size), corner, square) for piece, size in seen]
         return torch.stack([*torch.stack(terms).mean(0), moved.abs().mean()])
+
+
+@torch.no_grad()
+def scale_of(generator: TriplaneGenerator, pairs: Pairs) -> float:
+    """How large the planes of the first pairs' heads are, of 1 for ``mini``'s."""
+    z = pairs.z[:PEOPLE].to(next(generator.parameters()))
+    planes = [generator.backbone(sampled_styles(generator, one[None], TRUNCATION)) for one in z]
+    return float(torch.cat(planes).std()) / SPREAD
 
 
 def _depth(weights: Tensor, middle: Tensor, far: float) -> Tensor:

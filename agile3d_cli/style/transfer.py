@@ -28,7 +28,7 @@ from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.log import Log, NoLog
 from agile3d_cli.style.losses import Guidance, Guided
-from agile3d_cli.style.rendered import RenderedGuidance
+from agile3d_cli.style.rendered import RenderedGuidance, scale_of
 from agile3d_cli.style.state import SECONDS, read_state, write_state
 from agile3d_cli.style.stopping import Watch
 from agile3d_cli.style.surfaces import Head
@@ -91,13 +91,14 @@ def transfer(
     toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
     trained = _trained(generator, imported=heads is None)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    rates = {MEAN: config.rate, ACCENTS: config.accent_rate}
+    scale = scale_of(base.generator, pairs) if heads is None else 1.0
+    rates = {MEAN: scale * config.rate, ACCENTS: config.accent_rate}
     groups = [
         {"params": [p.requires_grad_(True)], "base": rates.get(name, config.output_rate)} for name, p in trained.items()
     ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
-    guidance: Guided = RenderedGuidance(generator, base.generator, pairs, trained, start, config)
+    guidance: Guided = RenderedGuidance(generator, base.generator, pairs, trained, start, config, scale)
     if heads is not None:
         guidance = Guidance(generator, pairs, heads, trained, start, config)
     watch = Watch(config.steps, wanted if config.early else None)

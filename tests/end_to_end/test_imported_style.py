@@ -27,7 +27,7 @@ from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.faces import BACKGROUND, TRUNCATION, GeneratorFaces
 from agile3d_cli.style.people import people_in
 from agile3d_cli.style.pipeline import learn_style
-from agile3d_cli.style.rendered import MARGIN, RenderedGuidance
+from agile3d_cli.style.rendered import MARGIN, RenderedGuidance, scale_of
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import transfer
 
@@ -77,7 +77,7 @@ def pairs_of(model: TriplaneGenerator, count: int = 4, own: bool = False) -> Pai
 
 def guidance(model: TriplaneGenerator, pairs: Pairs, changed: TriplaneGenerator | None = None) -> RenderedGuidance:
     still = {MEAN: torch.zeros(model.backbone.means_shape)}
-    return RenderedGuidance(changed or model, model, pairs, still, still, TransferConfig(batch=4))
+    return RenderedGuidance(changed or model, model, pairs, still, still, TransferConfig(batch=4), 1.0)
 
 
 @pytest.mark.parametrize(("rendered", "entry"), [(32, 32), (32, 64), (48, 64)])
@@ -99,6 +99,23 @@ def test_the_superresolution_sees_the_edge_of_a_piece_in_its_margin_only(base: B
     cut, margin = whole[..., 20 : 20 + 4 * square, 36 : 36 + 4 * square], 4 * MARGIN
     inside = slice(margin, -margin)
     assert (piece - cut)[..., inside, inside].abs().max() < 1e-4 < (piece - cut).abs().max()
+
+
+def test_planes_of_any_size_learn_alike(base: BaseModel) -> None:
+    pairs = pairs_of(base.generator)
+    larger = stylized(base.generator, StyleDifference({}, None))
+    for block in larger.backbone.blocks:
+        for weights in (block.output.weight, block.output.bias):  # type: ignore[union-attr]
+            weights.data *= 3
+    assert scale_of(larger, pairs) == pytest.approx(3 * scale_of(base.generator, pairs))
+    still, moved = ({MEAN: torch.full(base.generator.backbone.means_shape, value)} for value in (0.0, 3.0))
+    one, three = (
+        RenderedGuidance(larger, larger, pairs, change, still, TransferConfig(batch=1), scale).terms(
+            torch.Generator().manual_seed(0), Together()
+        )["small"]
+        for change, scale in (({MEAN: moved[MEAN] / 3}, 1.0), (moved, 3.0))
+    )
+    assert torch.allclose(one, three) and float(one) > 0
 
 
 def test_processes_share_a_step(base: BaseModel) -> None:
