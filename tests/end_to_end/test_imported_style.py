@@ -20,6 +20,7 @@ from agile3d_cli.models.checkpoints import BaseModel, architecture, generator_te
 from agile3d_cli.models.config import GeneratorConfig, PublishedConfig, SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published import render_published
+from agile3d_cli.models.published_plain import render_published_plain
 from agile3d_cli.models.styled import MEAN, StyleDifference, read_difference, stylized
 from agile3d_cli.style import faces, material
 from agile3d_cli.style.augment import Pairs
@@ -189,6 +190,16 @@ def test_what_was_learnt_is_read_back(base: BaseModel, style: StyleDifference) -
     ((_, two),) = people_in(base, stored, 1)
     seen = [head.render(label, SIZE).image for head in (plain, one, two)]
     assert (seen[1] - seen[2]).abs().max() < 0.03 < (seen[0] - seen[1]).abs().max()
+
+
+def test_the_fast_path_shows_what_the_plain_one_learns(base: BaseModel) -> None:
+    change = 0.3 * torch.randn(base.generator.backbone.means_shape, generator=torch.Generator().manual_seed(4))
+    painter, label = stylized(base.generator, StyleDifference({MEAN: change}, None)), camera.portrait_label(0.2)[None]
+    ws = sampled_styles(painter, torch.randn(1, 16, generator=torch.Generator().manual_seed(5)), TRUNCATION)
+    quick, plain = render_published(painter, ws, label).image, render_published_plain(painter, ws, label).image
+    usual = render_published(base.generator, ws, label).image
+    assert quick is not None and plain is not None and usual is not None
+    assert (quick - plain).abs().max() < 1e-4 < 0.01 < (quick - usual).abs().max()
 
 
 def test_an_interrupted_one_ends_with_the_same_bits(base: BaseModel, tmp_path: Path, style: StyleDifference) -> None:
