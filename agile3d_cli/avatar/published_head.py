@@ -29,8 +29,8 @@ class PublishedHead:
     def _view(self, label: Tensor, size: int, background: float | None) -> tuple[Tensor, Tensor, Tensor]:
         seen = ray_picture(self._subject, label, 0.5, None)
         image = full_picture(self._subject, seen.rendered) if self._subject.blocks else seen.rendered[:, :3]
-        alpha, depth = _sized(seen.seen, size).clamp(0, 1), _sized(seen.held_depth, size)
-        image = _sized(image, size)
+        alpha, depth = sized(seen.seen, size).clamp(0, 1), sized(seen.held_depth, size)
+        image = sized(image, size)
         if background is not None:
             empty = 1.0 if self._subject.config.published.white_back else -1.0
             image = image + (1 - alpha) * (background - empty)
@@ -44,7 +44,7 @@ def sampled_styles(generator: TriplaneGenerator, z: Tensor, truncation: float) -
     return generator.mapping(z, front if generator.config.label_dim else None, truncation)
 
 
-def _sized(images: Tensor, size: int) -> Tensor:
+def sized(images: Tensor, size: int) -> Tensor:
     """Square images (N, C, S, S) at another size."""
     if images.shape[-1] == size:
         return images

@@ -13,12 +13,12 @@ from agile3d_cli.models.styled import StyleDifference, in_style, stylized
 from agile3d_cli.style.faces import TRUNCATION
 
 SEED = 2303
+Shown = GeneratorHead | PublishedHead
+"""Both render alike."""
 
 
 @torch.no_grad()
-def people_in(
-    base: BaseModel, difference: StyleDifference, count: int
-) -> Iterator[tuple[GeneratorHead | PublishedHead, GeneratorHead | PublishedHead]]:
+def people_in(base: BaseModel, difference: StyleDifference, count: int) -> Iterator[tuple[Shown, Shown]]:
     """``count`` random people, each without the style and in it."""
     generator, painter = base.generator, stylized(base.generator, difference)
     rng = torch.Generator().manual_seed(SEED)

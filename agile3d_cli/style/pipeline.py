@@ -148,8 +148,8 @@ def learn_style(
     report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, dataset, notes)
     measured = _measured(scores)
     stopped = "early" if learnt.early else "length"
-    told = (measured, clock.seconds, stopped, dataset, not base.imported, notes)
-    return StyleResult(config.name, path, preview, report, *told)
+    files = (path, preview, report)
+    return StyleResult(config.name, *files, measured, clock.seconds, stopped, dataset, not base.imported, notes)
 
 
 def take_part(exemplars: Path, output: Path, config: NewStyleConfig, together: Together) -> None:

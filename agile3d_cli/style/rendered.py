@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from agile3d_cli.avatar.published_head import PublishedHead, sampled_styles
+from agile3d_cli.avatar.published_head import PublishedHead, sampled_styles, sized
 from agile3d_cli.models.config import SuperresolutionConfig
 from agile3d_cli.models.generator import TriplaneGenerator
 from agile3d_cli.models.published_plain import march_rays_plain
@@ -30,7 +29,6 @@ from agile3d_cli.style.together import Together
 PIECE, MARGIN = 0.25, 5
 """Edge of a piece, share of the rendered picture, and how many rendered pixels more are marched around it: there the
 super-resolution sees the edge."""
-
 PEOPLE = 4
 """Heads whose planes are looked at."""
 SPREAD = 4.1
@@ -100,7 +98,7 @@ class RenderedGuidance:
         if larger.sizes:
             entry = square * larger.entry // larger.rendered
             seen.append((self.generator.superresolution.piece(rendered, ws, entry), larger.sizes[-1]))
-        terms = [_differences(piece, _whole(picture, size), corner, square) for piece, size in seen]
+        terms = [_differences(piece, sized(picture, size), corner, square) for piece, size in seen]
         return torch.stack([*torch.stack(terms).mean(0), moved.abs().mean()])
 
 
@@ -142,13 +140,6 @@ def _square(corner: tuple[int, int], edge: int, size: int) -> Tensor:
     """Flat pixel numbers of a square in a picture of ``size``."""
     steps = torch.arange(edge)
     return ((corner[0] + steps)[:, None] * size + corner[1] + steps).reshape(-1)
-
-
-def _whole(picture: Tensor, size: int) -> Tensor:
-    """The picture (1, 3, S, S) at another size."""
-    if picture.shape[-1] == size:
-        return picture
-    return F.interpolate(picture, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _differences(piece: Tensor, picture: Tensor, corner: tuple[int, int], square: int) -> Tensor:

@@ -91,16 +91,18 @@ def transfer(
     toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
     trained = _trained(generator, imported=heads is None)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    scale = scale_of(base.generator, pairs) if heads is None else 1.0
+    guidance: Guided
+    if heads is None:
+        scale = scale_of(base.generator, pairs)
+        guidance = RenderedGuidance(generator, base.generator, pairs, trained, start, config, scale)
+    else:
+        scale, guidance = 1.0, Guidance(generator, pairs, heads, trained, start, config)
     rates = {MEAN: scale * config.rate, ACCENTS: config.accent_rate}
     groups = [
         {"params": [p.requires_grad_(True)], "base": rates.get(name, config.output_rate)} for name, p in trained.items()
     ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
-    guidance: Guided = RenderedGuidance(generator, base.generator, pairs, trained, start, config, scale)
-    if heads is not None:
-        guidance = Guidance(generator, pairs, heads, trained, start, config)
     watch = Watch(config.steps, wanted if config.early else None)
     step, watch = read_state(state, trained, optimizer, rng, watch)
     recent: list[dict[str, float]] = []
@@ -135,7 +137,8 @@ def transfer(
 def _trained(generator: TriplaneGenerator, imported: bool) -> dict[str, torch.nn.Parameter]:
     chosen = {}
     for name, parameter in generator.named_parameters():
-        output = ".output." in name and "affine" not in name and not name.startswith("decoder.")
+        drawing = name.startswith(("backbone.", "superresolution."))
+        output = drawing and ".output." in name and "affine" not in name
         if name in (MEAN, ACCENTS) or output or (imported and name.startswith("decoder.")):
             chosen[name] = parameter
     return chosen
