@@ -166,6 +166,8 @@ class Backbone(nn.Module):
         self.accents: nn.Parameter | None = None
         """A style's, of ``accents_shape``: what it adds to the planes for each deviation of the person's tones. What a
         place adds to its part's colour is drawn on every skin alike; lips of one red on all skins need this."""
+        self.details: nn.Parameter | None = None
+        """A style's, of ``details_shape``, see ``details.py``; not part of the planes, which have no room for them."""
 
     @property
     def means_shape(self) -> tuple[int, ...]:
@@ -178,6 +180,13 @@ class Backbone(nn.Module):
         if self.config.traits.count < TONES[-1].stop:
             return ()
         return (len(TONES), 3 * self.config.plane_channels, ACCENT_SIZE, ACCENT_SIZE)
+
+    @property
+    def details_shape(self) -> tuple[int, ...]:
+        """(1, C, S, S), or nothing where planes do not lie in a mean head's space."""
+        if not self.config.deformation.components:
+            return ()
+        return (1, self.config.plane_channels, self.config.plane_size, self.config.plane_size)
 
     def forward(self, ws: Tensor) -> Tensor:
         """ws (N, num_ws, w_dim); a block's output shares its style with the next block's first convolution."""

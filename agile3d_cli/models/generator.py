@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agile3d_cli.models.backbone import Backbone, Mapping
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import Deformation
+from agile3d_cli.models.details import detail_features
 from agile3d_cli.models.superresolution import Superresolution
 from agile3d_cli.models.triplane import DARKEST, Decoder, Palette, plane_features
 
@@ -28,6 +29,9 @@ HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
 HAIR = (5, 7)
 """Hair and headwear."""
+SKIN, SKIN_SHADE = 0, 0.35
+"""Skin, and how much of the light and shade that paint adds to it comes through in a style: skins are drawn smooth, and
+a photo's folds and side light look like dirt on them."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.0
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
@@ -51,6 +55,8 @@ class Subject:
     """(N, 3, C, S, S) planes of a style, or None: they say what parts and colours are in front, as a style draws brows
     and eyes of its own. What paint changes of the subject's own colours is added to them where the part is the same,
     and not to ``FEATURES``."""
+    details: Tensor | None = None
+    """(1, C, S, S) of the style, see ``details.py``, or None."""
     strength: float = 1.0
     """How much of the style ``style`` holds, 0 to 1: the less, the more of the paint shows as it was painted."""
     purity: float = 1.0
@@ -147,7 +153,7 @@ class TriplaneGenerator(nn.Module):
             added = self.decoder.own(self._raw(subject.paint, normalised)) - self.decoder.own(look.raw)
         over = self.decoder.colour(look.raw, _sum(tone, added))
         if subject.style is not None:
-            over = self._styled(subject, look.raw, self._raw(subject.style, normalised), added, over)
+            over = self._styled(subject, look.raw, self._raw(subject.style, normalised, subject.details), added, over)
         return torch.lerp(features, over, front_share(look.canonical))
 
     def hair(self, look: Look) -> Tensor:
@@ -173,7 +179,9 @@ class TriplaneGenerator(nn.Module):
             kept = [part for part in range(self.config.parts) if part not in FEATURES]
             still = (before * after)[:, kept].sum(1)[..., None]
             other = _other(added)
-            added = torch.lerp(added, still * _calm(added, other), subject.strength)
+            bare = (before[:, SKIN] * after[:, SKIN])[..., None]
+            smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other)
+            added = torch.lerp(added, still * smooth * _calm(added, other), subject.strength)
             shaded = self.decoder.colour(drawn, _sum(tone, added))
             painted = torch.lerp(shaded, _beside(styled, plain, subject.contrast), other * still * subject.strength)
             styled = torch.lerp(_shaded(styled, _lightness(painted)), painted, subject.purity)
@@ -181,9 +189,12 @@ class TriplaneGenerator(nn.Module):
         hidden = before[:, HIDING].sum(1) * (1 - after[:, HIDING].sum(1)) * subject.strength
         return torch.lerp(styled, plain, hidden[..., None])
 
-    def _raw(self, planes: Tensor, normalised: Tensor) -> Tensor:
-        """``Decoder.raw`` of planes at points (N, P, 3) in [-1, 1]."""
-        raw: Tensor = self.decoder.raw(plane_features(planes, normalised, self.config.plane_axes))
+    def _raw(self, planes: Tensor, normalised: Tensor, details: Tensor | None = None) -> Tensor:
+        """``Decoder.raw`` of planes and details at points (N, P, 3) in [-1, 1]."""
+        features = plane_features(planes, normalised, self.config.plane_axes)
+        if details is not None:
+            features = features + detail_features(details, normalised, self.config.plane_axes)
+        raw: Tensor = self.decoder.raw(features)
         return raw
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:

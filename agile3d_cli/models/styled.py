@@ -2,8 +2,9 @@
 
 A style is mostly a shift of means: other mean planes and plane outputs, which say what part of the face is where and
 how it looks, another map from traits to the colours of the parts, and a displacement of the mean head's space (big
-eyes, round head), which moves the base's surfaces. The decoder stays, so that what is painted for one photo on the base
-keeps its meaning on every style. Line work follows the view, so a contour is drawn on pictures and not on the head.
+eyes, round head), which moves the base's surfaces. What it draws on faces is finer than planes are (details). The
+decoder stays, so that what is painted for one photo on the base keeps its meaning on every style. Line work follows the
+view, so a contour is drawn on pictures and not on the head.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.models.contour import Contour, read_contour
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
-ACCENTS, MEAN = "backbone.accents", "backbone.mean_planes"
+ACCENTS, DETAILS, MEAN = "backbone.accents", "backbone.details", "backbone.mean_planes"
 """Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
 WEIGHTS, STEPS, DISPLACEMENT, CONTOUR = "weights.", "steps.", "displacement", "contour"
 LARGE = 1 << 16
@@ -61,7 +62,8 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
         RefusedError: tensors are unknown or of the wrong shape.
     """
     shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
-    shapes |= {ACCENTS: base.backbone.accents_shape, MEAN: base.backbone.means_shape}
+    own = base.backbone
+    shapes |= {ACCENTS: own.accents_shape, DETAILS: own.details_shape, MEAN: own.means_shape}
     weights = {}
     displacement = contour = None
     for key, value in tensors.items():
@@ -94,7 +96,8 @@ def in_style(subject: Subject, base: TriplaneGenerator, painter: TriplaneGenerat
     """A subject of the base with the parts and colours of ``painter``, see ``stylized``, at ws (N, num_ws, w_dim)."""
     purity, contrast = colour_kept(base, painter) if base.config.parts else (1.0, 1.0)
     palette, style = painter.colours_of_parts(ws), painter.backbone(ws)
-    return replace(subject, palette=palette, style=style, purity=purity, contrast=contrast)
+    details = painter.backbone.details
+    return replace(subject, palette=palette, style=style, details=details, purity=purity, contrast=contrast)
 
 
 def colour_kept(base: TriplaneGenerator, painter: TriplaneGenerator) -> tuple[float, float]:
@@ -116,6 +119,8 @@ def stylized(base: TriplaneGenerator, style: StyleDifference, color: float = 1.0
     generator = copy.deepcopy(base)
     if ACCENTS in style.weights:
         with_accents(generator)
+    if DETAILS in style.weights:
+        with_details(generator)
     if MEAN in style.weights:
         with_means(generator)
     parameters = dict(generator.named_parameters())
@@ -129,6 +134,13 @@ def with_accents(generator: TriplaneGenerator) -> None:
     shape, like = generator.backbone.accents_shape, next(generator.parameters())
     if shape:
         generator.backbone.accents = torch.nn.Parameter(like.new_zeros(shape))
+
+
+def with_details(generator: TriplaneGenerator) -> None:
+    """Gives a copy of a base generator details, which are zero, if its planes lie in a mean head's space."""
+    shape, like = generator.backbone.details_shape, next(generator.parameters())
+    if shape:
+        generator.backbone.details = torch.nn.Parameter(like.new_zeros(shape))
 
 
 def with_means(generator: TriplaneGenerator) -> None:

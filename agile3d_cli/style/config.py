@@ -61,13 +61,21 @@ class TransferConfig:
     patch: int = 48
     """Edge of the compared picture patches, pixels; a quarter of the pictures'."""
     rate: float = 0.045
-    """Adam's learning rate of the mean planes; falls to a twentieth."""
+    """Adam's learning rate of the mean planes and of details; falls to a twentieth."""
     output_rate: float = 4.5e-3
     """The same of the plane outputs."""
     accents: bool = True
     """Whether planes may follow how light a person's skin and brows are: lips of one red on all skins need it."""
     accent_rate: float = 0.02
     """The learning rate of that."""
+    details: bool = True
+    """Whether what is drawn on faces gets finer texels than planes have."""
+    laid: bool = True
+    """Whether each picture may be bent a little, so that what it shows lies where the others have it on the head."""
+    laid_rate: float = 8e-4
+    """The learning rate of that, picture widths."""
+    bent: float = 20.0
+    """The weight, against a mean colour difference, of how far and how unevenly pictures are bent, picture widths."""
     tones: bool = True
     """Whether the colours of the head's parts are the style's; they show at the back and the shoulders too, which
     pictures hardly show."""

@@ -1,7 +1,7 @@
 """What the stylized pictures say about the generator so far: the terms of a step of the transfer.
 
 Compared are patches of pictures at the same latent and camera, by colour and by the differences between neighbouring
-pixels. Changes of the mean planes are kept smooth and small.
+pixels. Changes of mean planes and details are kept smooth and small.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from agile3d_cli.avatar.traced import WHOLE, colours
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import MEAN
+from agile3d_cli.models.styled import DETAILS, MEAN
 from agile3d_cli.style.augment import Pairs
+from agile3d_cli.style.bends import bends_of, read_bent, strain
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.faces import BACKGROUND
 from agile3d_cli.style.surfaces import Head
@@ -52,6 +53,8 @@ class Guidance:
     """Parameters of ``generator``."""
     start: Mapping[str, Tensor]
     """The same before the first step."""
+    bends: Tensor
+    """(N, 2, G, G) of the pairs' pictures, see ``bends.py``."""
     config: TransferConfig
 
     def terms(self, rng: torch.Generator, together: Together) -> dict[str, Tensor]:
@@ -61,9 +64,11 @@ class Guidance:
         # Every process draws the windows of all, so that chance is the same for any number of processes.
         windows = [_window(size, c.patch, rng) for _ in picked]
         mine = slice(together.number, None, together.count)
-        colour, edges = self._compared(picked[mine], windows[mine])
-        change = self.trained[MEAN] - self.start[MEAN] if MEAN in self.trained else colour.new_zeros(1, 2, 2)
-        return {"colour": colour / c.batch, "edges": c.edges * edges / c.batch, **held_back(change, c, together)}
+        bends = bends_of(self.bends, picked[mine])
+        colour, edges = self._compared(picked[mine], windows[mine], bends)
+        terms = {"colour": colour, "edges": c.edges * edges, "bent": c.bent * strain(bends)}
+        changes = [self.trained[name] - self.start[name] for name in (MEAN, DETAILS) if name in self.trained]
+        return {name: term / c.batch for name, term in terms.items()} | held_back(changes, c, together)
 
     @torch.no_grad()
     def picture(self, number: int) -> Tensor:
@@ -74,7 +79,7 @@ class Guidance:
         alpha = head.traced.alpha.to(seen).reshape(size, size)
         return torch.lerp(torch.full_like(seen, BACKGROUND), 2 * seen - 1, alpha).cpu()
 
-    def _compared(self, picked: Sequence[int], windows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _compared(self, picked: Sequence[int], windows: Sequence[Tensor], bends: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over these pairs: mean differences of colours, and of neighbours, in their windows (P, P)."""
         heads = [self.heads[number] for number in picked]
         planes, palettes = self._painted(heads)
@@ -84,7 +89,7 @@ class Guidance:
             alpha = (found.alpha.to(planes) * (found.alpha > WHOLE)).reshape(window.shape)
             palette = None if palettes is None else palettes[k : k + 1]
             seen = colours(self.generator, planes[k : k + 1], found, palette).reshape(*window.shape, 3)
-            wanted = (self.pairs.stylized[number].reshape(3, -1)[:, window].to(planes).permute(1, 2, 0) + 1) / 2
+            wanted = (read_bent(self.pairs.stylized[number].to(planes), bends[k], window) + 1) / 2
             total = alpha.sum().clamp(min=1)
             colour = colour + (alpha * (seen - wanted).abs().mean(-1)).sum() / total
             for d in (0, 1):
@@ -100,10 +105,12 @@ class Guidance:
         return planes, self.generator.colours_of_parts(ws)
 
 
-def held_back(change: Tensor, config: TransferConfig, together: Together) -> dict[str, Tensor]:
-    """The terms that keep a change of the mean planes smooth and small."""
-    slopes = torch.stack([change.diff(dim=d).square().mean() for d in (-1, -2)]).sum()
-    small = config.small * change.square().mean()
+def held_back(changes: Sequence[Tensor], config: TransferConfig, together: Together) -> dict[str, Tensor]:
+    """The terms that keep changes of mean planes and details smooth and small."""
+    if not changes:
+        return {}
+    slopes = torch.stack([change.diff(dim=d).square().mean() for change in changes for d in (-1, -2)]).sum()
+    small = config.small * torch.stack([change.square().mean() for change in changes]).sum()
     return {"smooth": config.smooth * slopes / together.count, "small": small / together.count}
 
 

@@ -61,7 +61,7 @@ class RenderedGuidance:
         mine = slice(together.number, None, together.count)
         seen = [self._compared(k, corner) for k, corner in zip(picked[mine], corners[mine], strict=True)]
         colour, edges, depth = torch.stack(seen).sum(0) / c.batch
-        held = held_back((self.trained[MEAN] - self.start[MEAN]) / self.scale, c, together)
+        held = held_back([(self.trained[MEAN] - self.start[MEAN]) / self.scale], c, together)
         return {"colour": colour, "edges": c.edges * edges, "depth": c.depth * depth, **held}
 
     @torch.no_grad()

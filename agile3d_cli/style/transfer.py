@@ -3,9 +3,10 @@
 In: stylized pictures at known latents and cameras, and the style's displacement. Out: the weight difference of a second
 generator that parts and colours are read from. Surfaces come from the base, moved by the displacement, so a style
 cannot tear or flatten a head. The colours of the head's parts are solved first, see ``tones.py``; trained are the mean
-planes, the backbone's plane outputs, and what of the planes follows the person's tones (accents). Of an imported
-generator, which may have neither, mean planes start at zero; decoder and super-resolution's outputs are trained too,
-and with them all its surfaces, see ``rendered.py``.
+planes, the backbone's plane outputs, what of the planes follows the person's tones (accents), and finer texels for what
+is drawn on faces (details); pictures are bent until they agree, see ``bends.py``. Of an imported generator, which may
+have none of these, mean planes start at zero; decoder and super-resolution's outputs are trained too, and with them all
+its surfaces, see ``rendered.py``.
 Source: AgileGAN3D (arXiv 2303.14297), guided transfer learning. The paper's losses are not published; here the pairs
 guide by colour and by its differences between neighbouring pixels.
 """
@@ -23,8 +24,18 @@ from torch import Tensor
 from agile3d_cli.errors import Agile3dError, UsageError
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import ACCENTS, MEAN, StyleDifference, stylized, with_accents, with_means
+from agile3d_cli.models.styled import (
+    ACCENTS,
+    DETAILS,
+    MEAN,
+    StyleDifference,
+    stylized,
+    with_accents,
+    with_details,
+    with_means,
+)
 from agile3d_cli.style.augment import Pairs
+from agile3d_cli.style.bends import no_bends
 from agile3d_cli.style.config import TransferConfig
 from agile3d_cli.style.log import Log, NoLog
 from agile3d_cli.style.losses import Guidance, Guided
@@ -35,6 +46,9 @@ from agile3d_cli.style.surfaces import Head
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.tones import take_tones
 from agile3d_cli.stylizer import Progress
+
+BENDS = "bends"
+"""Name of what is learnt of the pictures; the others are names of weights."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +99,33 @@ def transfer(
     generator = stylized(base.generator, StyleDifference({}, displacement))
     if config.accents:
         with_accents(generator)
+    if config.details and heads:
+        with_details(generator)
     if heads is None:
         with_means(generator)
     generator.requires_grad_(False)
     toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
     trained = _trained(generator, imported=heads is None)
     start = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    learnt: dict[str, Tensor] = dict(trained)
     guidance: Guided
     if heads is None:
         scale = scale_of(base.generator, pairs)
         guidance = RenderedGuidance(generator, base.generator, pairs, trained, start, config, scale)
     else:
-        scale, guidance = 1.0, Guidance(generator, pairs, heads, trained, start, config)
-    rates = {MEAN: scale * config.rate, ACCENTS: config.accent_rate}
+        bends = no_bends(len(pairs), next(generator.parameters()))
+        if config.laid:
+            learnt[BENDS] = bends
+        scale, guidance = 1.0, Guidance(generator, pairs, heads, trained, start, bends, config)
+    planes = scale * config.rate
+    rates = {MEAN: planes, DETAILS: planes, ACCENTS: config.accent_rate, BENDS: config.laid_rate}
     groups = [
-        {"params": [p.requires_grad_(True)], "base": rates.get(name, config.output_rate)} for name, p in trained.items()
+        {"params": [p.requires_grad_(True)], "base": rates.get(name, config.output_rate)} for name, p in learnt.items()
     ]
     optimizer = torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.98))
     rng = torch.Generator().manual_seed(config.seed)
     watch = Watch(config.steps, wanted if config.early else None)
-    step, watch = read_state(state, trained, optimizer, rng, watch)
+    step, watch = read_state(state, learnt, optimizer, rng, watch)
     recent: list[dict[str, float]] = []
     saved = time.monotonic()
     while step < watch.end:
@@ -114,7 +135,7 @@ def transfer(
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         seen = torch.stack(list(terms.values())).detach()
-        together.add_up([seen, *(p.grad for p in trained.values() if p.grad is not None)])
+        together.add_up([seen, *(p.grad for p in learnt.values() if p.grad is not None)])
         if not seen.isfinite().all():
             told = ", ".join(f"{name} {value:g}" for name, value in zip(terms, seen.tolist(), strict=True))
             raise Agile3dError(f"The learning went astray at step {step + 1} ({told}); try another --seed.")
@@ -126,7 +147,7 @@ def transfer(
         watch = watch.look(step, guidance, together)
         due = step % config.checkpoint == 0 or time.monotonic() - saved >= SECONDS
         if due and together.first:
-            write_state(state, trained, optimizer, rng, watch, step)
+            write_state(state, learnt, optimizer, rng, watch, step)
             saved = time.monotonic()
     difference = toned | {name: parameter.detach() - start[name] for name, parameter in trained.items()}
     last = recent[-max(1, watch.end // 10) :]
@@ -139,6 +160,6 @@ def _trained(generator: TriplaneGenerator, imported: bool) -> dict[str, torch.nn
     for name, parameter in generator.named_parameters():
         drawing = name.startswith(("backbone.", "superresolution."))
         output = drawing and ".output." in name and "affine" not in name
-        if name in (MEAN, ACCENTS) or output or (imported and name.startswith("decoder.")):
+        if name in (MEAN, ACCENTS, DETAILS) or output or (imported and name.startswith("decoder.")):
             chosen[name] = parameter
     return chosen

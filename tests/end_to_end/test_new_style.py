@@ -33,7 +33,7 @@ from agile3d_cli.image import read_photo, to_tensor
 from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
-from agile3d_cli.models.styled import stylized
+from agile3d_cli.models.styled import DETAILS, stylized
 from agile3d_cli.style import augment, material, preview, score
 from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
@@ -137,10 +137,24 @@ def test_transfer_learns_the_style(micro: BaseModel, pairs: Pairs, tmp_path: Pat
     assert learnt.losses["colour"] < 0.15 * first.losses["colour"]
     assert learnt.losses["edges"] < 0.6 * first.losses["edges"]
     assert learnt.steps == 60 and learnt.difference.displacement is field
-    assert set(learnt.difference.weights) > {"backbone.mean_planes"}
+    assert set(learnt.difference.weights) > {"backbone.mean_planes", "backbone.details"}
     assert not any("affine" in name or "decoder" in name for name in learnt.difference.weights)
     # The base is untouched.
     assert not any(parameter.requires_grad for parameter in micro.generator.parameters())
+
+
+def test_pictures_that_disagree_are_bent(micro: BaseModel, pairs: Pairs, tmp_path: Path) -> None:
+    """The same style with each picture shown a little aside."""
+    sides = torch.randint(-2, 3, (len(pairs), 2), generator=torch.Generator().manual_seed(4)).tolist()
+    aside = torch.stack([torch.roll(p, tuple(side), (1, 2)) for p, side in zip(pairs.stylized, sides, strict=True)])
+    shown, long = dataclasses.replace(pairs, stylized=aside), dataclasses.replace(BRIEF, steps=120, laid_rate=4e-3)
+    stiff = dataclasses.replace(long, laid=False)
+    bent, as_shown = (learn(shown, micro, None, c, tmp_path / str(c.laid), silent) for c in (long, stiff))
+    assert bent.losses["bent"] > 0 and as_shown.losses["bent"] == 0
+    assert bent.losses["edges"] < 0.9 * as_shown.losses["edges"]
+    # Bends belong to the pictures; the style keeps none of them.
+    assert bent.difference.weights.keys() == as_shown.difference.weights.keys()
+    assert all(name in dict(micro.generator.named_parameters()) or name == DETAILS for name in bent.difference.weights)
 
 
 def learn(
@@ -205,7 +219,9 @@ class Heard(NoLog):
         self.steps: list[int] = []
 
     def step(self, number: int, terms: Mapping[str, float]) -> None:
-        assert set(terms) == {"colour", "edges", "smooth", "small"} and all(math.isfinite(x) for x in terms.values())
+        assert set(terms) == {"colour", "edges", "bent", "smooth", "small"} and all(
+            math.isfinite(x) for x in terms.values()
+        )
         self.steps.append(number)
 
 

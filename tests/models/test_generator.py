@@ -34,6 +34,8 @@ from agile3d_cli.models.generator import (
     PAINT_FADES,
     PAINTED_COLOUR,
     SHADE,
+    SKIN,
+    SKIN_SHADE,
     Look,
     Subject,
     TriplaneGenerator,
@@ -223,7 +225,11 @@ def test_paint_shows_in_a_style_where_the_part_stays() -> None:
     other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
     assert (other == 0).any() and (other == 1).any()
     added = lightness + (PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other) * (added - lightness)
-    shaded = generator.decoder.colour(drawn, generator.decoder.tone(drawn, plain.palette) + still * added)
+    # Light and shade of a photo look like dirt on a drawn skin.
+    bare = (shares[0] * shares[1])[..., PARTS.index("skin")][..., None]
+    smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other)
+    assert smooth.min() < 0.95 and smooth.max() > 0.95
+    shaded = generator.decoder.colour(drawn, generator.decoder.tone(drawn, plain.palette) + still * smooth * added)
     # What is another thing is as it is without the style.
     itself = generator.decoder.colour(over, generator.decoder.tone(raw, plain.palette))
     wanted = torch.lerp(shaded, itself, other * still)
@@ -288,7 +294,7 @@ def test_how_much_colour_a_style_keeps_is_read_from_its_palette() -> None:
 
 def test_features_are_those_of_the_face() -> None:
     assert {PARTS[part] for part in FEATURES} == {"eyes", "brows", "lashes", "teeth", "iris"}
-    assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"}
+    assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"} and PARTS[SKIN] == "skin"
 
 
 def test_a_style_draws_no_eye_on_hair() -> None:
