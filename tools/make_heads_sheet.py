@@ -1,4 +1,4 @@
-"""Makes docs/heads.jpg: 100 random synthetic heads from three sides, to be looked at before a long training.
+"""Makes docs/heads.webp: 100 random synthetic heads from three sides, to be looked at before a long training.
 
 python tools/make_heads_sheet.py HEAD_KIT [OUTPUT]
 """
@@ -18,7 +18,7 @@ from agile3d_cli.heads.subject import Subject
 from agile3d_cli.heads.template import build_template
 from agile3d_cli.prior.subjects import latent
 
-OUTPUT = Path(__file__).parents[1] / "docs" / "heads.jpg"
+OUTPUT = Path(__file__).parents[1] / "docs" / "heads.webp"
 FIRST, COUNT, COLUMNS = 2_000_000, 100, 10
 SIZE, FINER = 112, 2
 VIEWS = ((0.0, 0.0, 1.0), (0.75, 0.05, 0.7), (2.6, 0.15, 0.6))
@@ -38,7 +38,7 @@ def main(kit_folder: Path, output: Path) -> None:
             pictures.append(picture.reshape(SIZE, FINER, SIZE, FINER, 3).mean((1, 3)))
         cells.append(np.concatenate(pictures, 1))
     rows = [np.concatenate(cells[k : k + COLUMNS], 1) for k in range(0, COUNT, COLUMNS)]
-    Image.fromarray((np.concatenate(rows) * 255).astype(np.uint8)).save(output, quality=85)
+    Image.fromarray((np.concatenate(rows) * 255).astype(np.uint8)).save(output, quality=75, method=6)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draws what the latent of ``mini`` does: truncation, interpolation and single directions, one row each.
 
-python tools/make_mini_sheets.py --out docs/mini-latent.jpg
+python tools/make_mini_sheets.py --out docs/mini-latent.webp
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def rows(generator: TriplaneGenerator) -> list[tuple[str, list[np.ndarray]]]:
 def main() -> None:
     """Command line of the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/mini-latent.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/mini-latent.webp"))
     parser.add_argument("--model", default="mini", help="name or file of the generator")
     args = parser.parse_args()
     drawn = rows(load_base(args.model).generator)
@@ -79,7 +79,7 @@ def main() -> None:
         pen.text((6, top + 4), title, "black", font_size=14)
         for column, picture in enumerate(pictures):
             sheet.paste(Image.fromarray(picture), (column * SIZE, top + MARGIN))
-    sheet.save(args.out, quality=88)
+    sheet.save(args.out, quality=75, method=6)
 
 
 if __name__ == "__main__":

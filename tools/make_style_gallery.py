@@ -1,6 +1,6 @@
-"""Makes docs/styles.jpg: shipped styles on the astronaut and on people of the generator.
+"""Makes docs/styles.webp: shipped styles on the astronaut and on people of the generator.
 
-python tools/make_style_gallery.py [STYLE.safetensors ...] [--out docs/styles.jpg]
+python tools/make_style_gallery.py [STYLE.safetensors ...] [--out docs/styles.webp]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BACKGROUND = 0.9
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("styles", type=Path, nargs="*", default=sorted((ROOT / "styles").glob("*.safetensors")))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "styles.jpg")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "styles.webp")
     args = parser.parse_args()
     labels = torch.stack([camera.portrait_label(yaw, 0.0, 0.85 * camera.FOCAL) for yaw in YAWS])
     names = ["none", *(path.stem for path in args.styles)]
@@ -42,7 +42,7 @@ def main() -> None:
     draw = ImageDraw.Draw(picture)
     for row, name in enumerate(names):
         draw.text((6, row * SIZE + 4), name, fill="black")
-    picture.save(args.out, quality=82, optimize=True)
+    picture.save(args.out, quality=78, method=6)
 
 
 def _row_of(style: str, labels: torch.Tensor) -> np.ndarray:
