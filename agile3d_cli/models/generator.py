@@ -29,7 +29,7 @@ HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
 HAIR = (5, 7)
 """Hair and headwear."""
-SKIN, SKIN_SHADE = 0, 0.35
+SKIN, SKIN_SHADE = 0, 0.5
 """Skin, and how much of the light and shade that paint adds to it comes through in a style: skins are drawn smooth, and
 a photo's folds and side light look like dirt on them."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.0
