@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from agile3d_cli.avatar.render import RAYS, GeneratorHead
-from agile3d_cli.models.details import detail_features
+from agile3d_cli.models.details import detailed_features
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.texels import Texels, gathered, texels_of
-from agile3d_cli.models.triplane import plane_features
 from agile3d_cli.models.volume import interval_weights, matter_share, sample_shares
 
 SAMPLES = 6
@@ -115,13 +114,12 @@ def part_shares(generator: TriplaneGenerator, planes: Tensor, traced: Traced) ->
 
 def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
     """The decoder's raw outputs (1, P * SAMPLES, ...) at the places, by the planes and the generator's details."""
-    details, axes = generator.backbone.details, generator.config.plane_axes
+    details = generator.backbone.details
     if traced.texels is not None:
         assert details is None, "only styles have details, and only photos keep texels"
         return _decoded(generator, gathered(planes[0], traced.texels)[None])
     place = generator.deformation.focus.forward(traced.points.reshape(1, -1, 3).to(planes))
-    features = plane_features(planes, place, axes)
-    return _decoded(generator, features if details is None else features + detail_features(details, place, axes))
+    return _decoded(generator, detailed_features(planes, details, place, generator.config.plane_axes))
 
 
 def _decoded(generator: TriplaneGenerator, features: Tensor) -> Tensor:

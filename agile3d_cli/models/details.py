@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agile3d_cli.models.texels import AXES
+from agile3d_cli.models.triplane import plane_features
 
 REACH = 0.5
 """Details cover the middle of the front plane up to here, of 1: brows, eyes, nose and mouth. They have as many texels
@@ -31,3 +32,9 @@ def detail_features(details: Tensor, normalised: Tensor, axes: str) -> Tensor:
     place = normalised[..., list(AXES[axes][0])].reshape(1, 1, -1, 2) / REACH
     found = F.grid_sample(details, place, align_corners=False)[0, :, 0].T
     return found.reshape(n, count, -1) / len(AXES[axes])
+
+
+def detailed_features(planes: Tensor, details: Tensor | None, normalised: Tensor, axes: str) -> Tensor:
+    """``plane_features`` with what details add, if there are any."""
+    features = plane_features(planes, normalised, axes)
+    return features if details is None else features + detail_features(details, normalised, axes)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from agile3d_cli.models.backbone import Backbone, Mapping
 from agile3d_cli.models.config import GeneratorConfig
 from agile3d_cli.models.deformation import Deformation
-from agile3d_cli.models.details import detail_features
+from agile3d_cli.models.details import detailed_features
 from agile3d_cli.models.superresolution import Superresolution
-from agile3d_cli.models.triplane import DARKEST, Decoder, Palette, plane_features
+from agile3d_cli.models.triplane import DARKEST, Decoder, Palette
 
 PAINT_FADES = (-0.1, 0.03)
 """Canonical z below which nothing painted shows, and above which all does: behind and at the ears, world units."""
@@ -191,10 +191,7 @@ class TriplaneGenerator(nn.Module):
 
     def _raw(self, planes: Tensor, normalised: Tensor, details: Tensor | None = None) -> Tensor:
         """``Decoder.raw`` of planes and details at points (N, P, 3) in [-1, 1]."""
-        features = plane_features(planes, normalised, self.config.plane_axes)
-        if details is not None:
-            features = features + detail_features(details, normalised, self.config.plane_axes)
-        raw: Tensor = self.decoder.raw(features)
+        raw: Tensor = self.decoder.raw(detailed_features(planes, details, normalised, self.config.plane_axes))
         return raw
 
     def to_canonical(self, subject: Subject, points: Tensor) -> Tensor:

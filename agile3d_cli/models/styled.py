@@ -21,7 +21,8 @@ from agile3d_cli.models.byte_steps import from_bytes, in_bytes
 from agile3d_cli.models.contour import Contour, read_contour
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 
-ACCENTS, DETAILS, MEAN = "backbone.accents", "backbone.details", "backbone.mean_planes"
+BACKBONE = "backbone."
+OWN = ACCENTS, DETAILS, MEAN = f"{BACKBONE}accents", f"{BACKBONE}details", f"{BACKBONE}mean_planes"
 """Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
 WEIGHTS, STEPS, DISPLACEMENT, CONTOUR = "weights.", "steps.", "displacement", "contour"
 LARGE = 1 << 16
@@ -62,8 +63,7 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
         RefusedError: tensors are unknown or of the wrong shape.
     """
     shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
-    own = base.backbone
-    shapes |= {ACCENTS: own.accents_shape, DETAILS: own.details_shape, MEAN: own.means_shape}
+    shapes |= _own_shapes(base)
     weights = {}
     displacement = contour = None
     for key, value in tensors.items():
@@ -117,34 +117,23 @@ def colour_kept(base: TriplaneGenerator, painter: TriplaneGenerator) -> tuple[fl
 def stylized(base: TriplaneGenerator, style: StyleDifference, color: float = 1.0) -> TriplaneGenerator:
     """A copy of ``base`` with the style's weights at strength ``color``; the displacement is added per subject."""
     generator = copy.deepcopy(base)
-    if ACCENTS in style.weights:
-        with_accents(generator)
-    if DETAILS in style.weights:
-        with_details(generator)
-    if MEAN in style.weights:
-        with_means(generator)
+    give(generator, *(name for name in OWN if name in style.weights))
     parameters = dict(generator.named_parameters())
     for name, difference in style.weights.items():
         parameters[name].add_(color * difference.to(parameters[name]))
     return generator
 
 
-def with_accents(generator: TriplaneGenerator) -> None:
-    """Gives a copy of a base generator accents, which are zero, if its styles know traits."""
-    shape, like = generator.backbone.accents_shape, next(generator.parameters())
-    if shape:
-        generator.backbone.accents = torch.nn.Parameter(like.new_zeros(shape))
+def give(generator: TriplaneGenerator, *names: str) -> None:
+    """Gives a copy of a base generator those of ``OWN``, all zero, that it can have and has not."""
+    shapes, like = _own_shapes(generator), next(generator.parameters())
+    for name in names:
+        attribute = name.removeprefix(BACKBONE)
+        if shapes[name] and getattr(generator.backbone, attribute) is None:
+            setattr(generator.backbone, attribute, torch.nn.Parameter(like.new_zeros(shapes[name])))
 
 
-def with_details(generator: TriplaneGenerator) -> None:
-    """Gives a copy of a base generator details, which are zero, if its planes lie in a mean head's space."""
-    shape, like = generator.backbone.details_shape, next(generator.parameters())
-    if shape:
-        generator.backbone.details = torch.nn.Parameter(like.new_zeros(shape))
-
-
-def with_means(generator: TriplaneGenerator) -> None:
-    """Gives a copy of a base generator mean planes, which are zero, if it has none."""
-    if generator.backbone.mean_planes is None:
-        like = next(generator.parameters())
-        generator.backbone.mean_planes = torch.nn.Parameter(like.new_zeros(generator.backbone.means_shape))
+def _own_shapes(generator: TriplaneGenerator) -> dict[str, tuple[int, ...]]:
+    """Shapes of ``OWN``, empty where there can be none."""
+    backbone = generator.backbone
+    return dict(zip(OWN, (backbone.accents_shape, backbone.details_shape, backbone.means_shape), strict=True))

@@ -24,16 +24,7 @@ from torch import Tensor
 from agile3d_cli.errors import Agile3dError, UsageError
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.generator import TriplaneGenerator
-from agile3d_cli.models.styled import (
-    ACCENTS,
-    DETAILS,
-    MEAN,
-    StyleDifference,
-    stylized,
-    with_accents,
-    with_details,
-    with_means,
-)
+from agile3d_cli.models.styled import ACCENTS, DETAILS, MEAN, StyleDifference, give, stylized
 from agile3d_cli.style.augment import Pairs
 from agile3d_cli.style.bends import no_bends
 from agile3d_cli.style.config import TransferConfig
@@ -97,12 +88,8 @@ def transfer(
     if together.count > config.batch:
         raise UsageError(f"{together.count} processes share the {config.batch} pictures of a step; start fewer.")
     generator = stylized(base.generator, StyleDifference({}, displacement))
-    if config.accents:
-        with_accents(generator)
-    if config.details and heads:
-        with_details(generator)
-    if heads is None:
-        with_means(generator)
+    own = {ACCENTS: config.accents, DETAILS: config.details and heads is not None, MEAN: heads is None}
+    give(generator, *(name for name, learn in own.items() if learn))
     generator.requires_grad_(False)
     toned = take_tones(generator, pairs, heads) if heads and config.tones and generator.config.parts else {}
     trained = _trained(generator, imported=heads is None)
