@@ -29,9 +29,12 @@ HIDING = slice(5, 8)
 """Parts that may hang before the face, which no style takes away: hair, glasses, headwear."""
 HAIR = (5, 7)
 """Hair and headwear."""
-SKIN, SKIN_SHADE = 0, 0.5
+SKIN, SKIN_SHADE = slice(0, 1), 0.5
 """Skin, and how much of the light and shade that paint adds to it comes through in a style: skins are drawn smooth, and
 a photo's folds and side light look like dirt on them."""
+LOCKS, LOCKS_SHADE = slice(5, 10, 4), 0.4
+"""Hair, worn and painted on skin (parts 5 and 9), and the same of it: a photo's strands, shine and shadow look like
+stains on what is drawn as one thing. What else is painted there, such as a ribbon, keeps as much."""
 PAINTED_COLOUR, SHADE, OTHER = 0.25, 1.0, 2.0
 """How much of what paint adds beside lightness comes through in a style, whose skin and hair are of other colours than
 those that were painted over; and how far lightness changes, before squashing, by light and shade at most, and where
@@ -178,9 +181,9 @@ class TriplaneGenerator(nn.Module):
         if added is not None:
             kept = [part for part in range(self.config.parts) if part not in FEATURES]
             still = (before * after)[:, kept].sum(1)[..., None]
-            other = _other(added)
-            bare = (before[:, SKIN] * after[:, SKIN])[..., None]
-            smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other)
+            bare, locks = ((before[:, part] * after[:, part]).sum(1)[..., None] for part in (SKIN, LOCKS))
+            other = _other(added) * (1 - (1 - LOCKS_SHADE) * locks)
+            smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other) - (1 - LOCKS_SHADE) * locks
             added = torch.lerp(added, still * smooth * _calm(added, other), subject.strength)
             shaded = self.decoder.colour(drawn, _sum(tone, added))
             painted = torch.lerp(shaded, _beside(styled, plain, subject.contrast), other * still * subject.strength)

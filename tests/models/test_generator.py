@@ -30,6 +30,8 @@ from agile3d_cli.models.contour import Contour
 from agile3d_cli.models.generator import (
     FEATURES,
     HIDING,
+    LOCKS,
+    LOCKS_SHADE,
     OTHER,
     PAINT_FADES,
     PAINTED_COLOUR,
@@ -208,31 +210,40 @@ def test_a_style_says_itself_which_part_is_where() -> None:
 
 
 def test_paint_shows_in_a_style_where_the_part_stays() -> None:
-    generator = made(PARTED)
+    generator = made(dataclasses.replace(PARTED, parts=len(PARTS)))
+    with torch.no_grad():
+        generator.decoder.output.weight[4:].mul_(8)
     plain = generator.from_latent(torch.randn(1, 6, generator=torch.Generator().manual_seed(2)))
     assert plain.palette is not None
     rng = torch.Generator().manual_seed(7)
-    style, paint = (size * torch.randn(plain.planes.shape, generator=rng) for size in (1, 8))
+    own, change, paint = (size * torch.randn(plain.planes.shape, generator=rng) for size in (8, 2, 8))
+    plain, style = dataclasses.replace(plain, planes=own), own + change
     raw, drawn, over = (raw_at(generator, planes) for planes in (plain.planes, style, paint))
     look = Look(points(), raw, points()[..., 0])
     found = generator.colours(dataclasses.replace(plain, style=style, paint=paint), look)
     shares = [one[..., 4:].softmax(-1) for one in (raw, drawn)]
-    kept = torch.tensor([part not in FEATURES for part in range(PARTED.parts)])
-    assert kept.any() and not kept.all()
+    kept = torch.tensor([part not in FEATURES for part in range(len(PARTS))])
     still = (shares[0] * shares[1])[..., kept].sum(-1, keepdim=True)
     added = over[..., 1:4] - raw[..., 1:4]
     lightness = added.mean(-1, keepdim=True)
     other = ((lightness.abs() - SHADE) / (OTHER - SHADE)).clamp(0, 1)
     assert (other == 0).any() and (other == 1).any()
+    # Light and shade of a photo look like dirt on drawn skin and like stains on drawn hair.
+    bare, hair, cropped = (
+        (shares[0] * shares[1])[..., PARTS.index(part)][..., None] for part in ("skin", "hair", "painted_hair")
+    )
+    stains = (1 - LOCKS_SHADE) * (hair + cropped)
+    for share in (bare, hair, cropped):
+        assert share.max() > 0.3 and share.min() < 0.1
+    other = other * (1 - stains)
     added = lightness + (PAINTED_COLOUR + (1 - PAINTED_COLOUR) * other) * (added - lightness)
-    # Light and shade of a photo look like dirt on a drawn skin.
-    bare = (shares[0] * shares[1])[..., PARTS.index("skin")][..., None]
-    smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other)
-    assert smooth.min() < 0.95 and smooth.max() > 0.95
+    smooth = 1 - (1 - SKIN_SHADE) * bare * (1 - other) - stains
     shaded = generator.decoder.colour(drawn, generator.decoder.tone(drawn, plain.palette) + still * smooth * added)
     # What is another thing is as it is without the style.
     itself = generator.decoder.colour(over, generator.decoder.tone(raw, plain.palette))
     wanted = torch.lerp(shaded, itself, other * still)
+    before, after = (share[..., HIDING].sum(-1, keepdim=True) for share in shares)
+    wanted = torch.lerp(wanted, itself, before * (1 - after))
     ahead = (front_share(points()) == 1)[0, :, 0]
     torch.testing.assert_close(found[:, ahead], wanted[:, ahead], atol=1e-4, rtol=0)
 
@@ -294,7 +305,8 @@ def test_how_much_colour_a_style_keeps_is_read_from_its_palette() -> None:
 
 def test_features_are_those_of_the_face() -> None:
     assert {PARTS[part] for part in FEATURES} == {"eyes", "brows", "lashes", "teeth", "iris"}
-    assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"} and PARTS[SKIN] == "skin"
+    assert set(PARTS[HIDING]) == {"hair", "glasses", "headwear"}
+    assert PARTS[SKIN] == ("skin",) and PARTS[LOCKS] == ("hair", "painted_hair")
 
 
 def test_a_style_draws_no_eye_on_hair() -> None:

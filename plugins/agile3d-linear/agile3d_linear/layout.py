@@ -17,8 +17,8 @@ from agile3d_linear.mesh import CHEEKS, MOUTH, OVAL, PARTS, Cover, cover, with_r
 from agile3d_linear.picture import ramp, sample
 from agile3d_linear.shape import TO_WORLD
 
-AROUND = 0.13
-"""How far from its mesh points a feature may reach, eye distances."""
+AROUND, CLOSE = 0.13, 0.06
+"""How far from its mesh points a feature may reach, eye distances; and where these lie at its edges."""
 HALF_WIDTH = 1.55
 CENTRE_DOWN = 0.42
 JAW_SIDE, UNDER_NOSE = 132, 2
@@ -30,6 +30,11 @@ def fractions(places: np.ndarray) -> np.ndarray:
     return np.asarray((places * [1, -1] - [0, CENTRE_DOWN]) / (2 * HALF_WIDTH) + 0.5)
 
 
+def standard(places: np.ndarray) -> np.ndarray:
+    """The inverse of ``fractions``."""
+    return np.asarray(((places - 0.5) * 2 * HALF_WIDTH + [0, CENTRE_DOWN]) * [1, -1])
+
+
 @dataclass(frozen=True)
 class Layout:
     """The frame in which faces of all poses and proportions lie upon each other."""
@@ -38,11 +43,13 @@ class Layout:
     """(468, 3) the style's average face in the standard frame."""
     size: int
     """T, pixels."""
+    around: float = AROUND
+    """How far from its mesh points a feature is looked for, eye distances."""
 
     @cached_property
     def half(self) -> Layout:
         """The same frame at half the size: enough for measuring."""
-        return Layout(self.shape, max(self.size // 2, 48))
+        return Layout(self.shape, max(self.size // 2, 48), self.around)
 
     @cached_property
     def points(self) -> np.ndarray:
@@ -53,8 +60,8 @@ class Layout:
     @cached_property
     def places(self) -> np.ndarray:
         """(T, T, 2) where pixels lie in the standard frame."""
-        across = ((np.arange(self.size) + 0.5) / self.size - 0.5) * 2 * HALF_WIDTH
-        return np.stack(np.meshgrid(across, -across - CENTRE_DOWN), -1)
+        axis = (np.arange(self.size) + 0.5) / self.size
+        return standard(np.stack(np.meshgrid(axis, axis), -1))
 
     @cached_property
     def cover(self) -> Cover:
@@ -96,7 +103,7 @@ class Layout:
         """(5, T, T) bool: where each feature of ``PARTS`` is looked for; every pixel belongs to the nearest one."""
         distance = np.stack([ndimage.distance_transform_edt(~self.region(part)) for part in PARTS.values()])
         nearest = distance.argmin(0)
-        return (distance * self.pixel < AROUND) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
+        return (distance * self.pixel < self.around) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
 
     @cached_property
     def from_mouth(self) -> np.ndarray:

@@ -21,8 +21,9 @@ from agile3d_linear.detected import (
     usual_edge,
     usual_place,
 )
+from agile3d_linear.extents import fitted
 from agile3d_linear.features import Exemplar, take_apart
-from agile3d_linear.layout import Layout
+from agile3d_linear.layout import AROUND, CLOSE, Layout
 from agile3d_linear.material import NO_MATERIAL, Material, hair_over_skin, share_of_one
 from agile3d_linear.model import LinearStyle
 from agile3d_linear.natural import NOT_NATURAL, Natural, Relative, natural_of, natural_share, relative
@@ -86,13 +87,15 @@ def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> Linea
     some = real.some(MEASURED)
     progress("comparing with realistic faces", 0.3)
     share, exemplars = _as_drawn(exemplars, some, average, size)
+    progress("looking where features are drawn", 0.4)
+    if share < 1:
+        layout = _layout(exemplars, average, size)
+        exemplars = _moved(exemplars, (1 - share) * fitted(_apart(exemplars, layout), layout))
     shapes = _shapes(exemplars)
     shift = _shift(shapes, average)
-    layout = Layout(average + shift, size)
-    parts = []
-    for index, (picture, points) in enumerate(zip(exemplars.pictures, exemplars.points, strict=True)):
-        progress("taking the exemplars apart", 0.4 + 0.4 * index / len(exemplars.pictures))
-        parts.append(take_apart(layout.unwrap(picture, points), layout))
+    progress("taking the exemplars apart", 0.6)
+    layout = Layout(average + shift, size, share * AROUND + (1 - share) * CLOSE)
+    parts = _apart(exemplars, layout)
     progress("measuring realistic faces", 0.85)
     sitters = _sitters(some, layout)
     usual = _traits(sitters, some)
@@ -111,15 +114,28 @@ def learn(exemplars: Faces, real: Faces, size: int, progress: Progress) -> Linea
 
 def _as_drawn(exemplars: Faces, real: Faces, average: np.ndarray, size: int) -> tuple[float, Faces]:
     """How natural the exemplars' features are, and the exemplars with landmarks where those features truly are."""
-    layout = Layout(average + _shift(_shapes(exemplars), average), size).half
+    layout = _layout(exemplars, average, size).half
     theirs, usual = _relatives(exemplars.known(), layout), _relatives(real, layout)
     share = natural_share(theirs, usual, layout)
     if not share:
         return share, exemplars
-    moved = share * proportions(theirs, usual, layout)
+    return share, _moved(exemplars, share * proportions(theirs, usual, layout))
+
+
+def _moved(exemplars: Faces, by: np.ndarray) -> Faces:
+    """Exemplars with landmarks moved (468, 3) in the standard frame."""
     poses = [find_pose(points) for points in exemplars.points]
-    points = [pose.place(pose.lift(one) + moved) for pose, one in zip(poses, exemplars.points, strict=True)]
-    return share, replace(exemplars, points=np.stack(points))
+    points = [pose.place(pose.lift(one) + by) for pose, one in zip(poses, exemplars.points, strict=True)]
+    return replace(exemplars, points=np.stack(points))
+
+
+def _layout(exemplars: Faces, average: np.ndarray, size: int) -> Layout:
+    return Layout(average + _shift(_shapes(exemplars), average), size)
+
+
+def _apart(exemplars: Faces, layout: Layout) -> list[Exemplar]:
+    rows = zip(exemplars.pictures, exemplars.points, strict=True)
+    return [take_apart(layout.unwrap(picture, points), layout) for picture, points in rows]
 
 
 def _shapes(exemplars: Faces) -> np.ndarray:
