@@ -20,6 +20,9 @@ from agile3d_linear.shape import symmetric
 
 STRETCH = (0.5, 3.0)
 """No feature is taken to be smaller or larger than this many times what its landmarks say."""
+EYES = 0.5
+"""How far eyes are taken to be as large as they are drawn. What is drawn on a swollen part of a head has fewer texels:
+with all of it, pupils turn to streaks."""
 COVERED = 0.5
 """A cut-out reaches as far as it covers this much."""
 REACH = 0.12
@@ -51,6 +54,8 @@ def fitted(parts: Sequence[Exemplar], layout: Layout) -> np.ndarray:
         own = points[list(PARTS[name])]
         (left, low), (right, high) = np.median(seen, 0)
         stretch = np.clip([right - left, high - low] / np.ptp(own, axis=0), *STRETCH)
+        if name.endswith("eye"):
+            stretch = 1 + EYES * (stretch - 1)
         before, after = (own.max(0) + own.min(0)) / 2, np.array([left + right, low + high]) / 2
         away = np.linalg.norm(points[:, None] - own, axis=2).min(1, keepdims=True)
         shares.append(np.exp(-((away / REACH) ** 2) / 2))
