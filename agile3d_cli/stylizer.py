@@ -94,6 +94,16 @@ class KnowsShape(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawsFeatures(Protocol):
+    """A stylizer whose styles may have eyes and mouths of their own making, the same for everybody."""
+
+    @property
+    def features_drawn(self) -> float:
+        """How far these are drawn in place of the sitter's, 0 to 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class StylizerDescription:
     """What a plugin says about a stylizer before anything heavy is imported."""

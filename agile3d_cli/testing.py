@@ -27,7 +27,7 @@ from torch import Tensor
 from agile3d_cli.camera import portrait_label
 from agile3d_cli.errors import Agile3dError, ConfigError, RefusedError
 from agile3d_cli.plugins import FoundStylizer, find_stylizers
-from agile3d_cli.stylizer import FaceBatch, KnowsShape, Stylizer
+from agile3d_cli.stylizer import DrawsFeatures, FaceBatch, KnowsShape, Stylizer
 
 SIZE = 64
 """Width and height of the painted pictures, pixels."""
@@ -193,6 +193,10 @@ class StylizerContract:
             assert shift.shape == (468, 3) and bool(shift.isfinite().all())
             # More than three eye distances is a mistake of units.
             assert float(shift.norm(dim=1).max()) < 3
+
+    def test_drawn_features_are_a_share(self, fitted: Stylizer) -> None:
+        if isinstance(fitted, DrawsFeatures):
+            assert 0 <= fitted.features_drawn <= 1
 
     def test_the_same_seed_gives_the_same_stylizer(self, found: FoundStylizer, fitted: Stylizer, faces: Tensor) -> None:
         again = self.build(found)

@@ -51,6 +51,11 @@ class Latent:
     paint: Tensor | None
     """(1, 3, C, S, S) added to the planes where colours are read: what the photo shows, on the surface as it is."""
 
+    def moved(self, generator: TriplaneGenerator) -> Tensor:
+        """The forward field (1, 3, G, G, G) of a generator that deforms."""
+        field = generator.deformation.displacement(generator.deformation.weights(self.z))
+        return field if self.displacement is None else field + self.displacement
+
     def subject(
         self,
         generator: TriplaneGenerator,

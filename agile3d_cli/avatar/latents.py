@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from agile3d_cli.avatar.calm import calming
 from agile3d_cli.avatar.invert import Latent
 from agile3d_cli.avatar.render import GeneratorHead
 from agile3d_cli.bundle import Portrait, StyleBundle, read_portrait
@@ -61,6 +62,9 @@ def build_head(
         return GeneratorHead(base.generator, latent.subject(base.generator))
     painter = stylized(base.generator, style, color)
     moved = None if style.displacement is None else structure * style.displacement[None].to(latent.ws)
+    if style.calm and base.landmarks is not None:
+        calm = structure * style.calm * calming(base, latent.moved(base.generator))
+        moved = calm if moved is None else moved + calm
     subject = latent.subject(base.generator, painter, moved, identity, color)
     return GeneratorHead(base.generator, subject, style.contour and style.contour.faded(color))
 

@@ -24,7 +24,7 @@ from agile3d_cli.models.generator import Subject, TriplaneGenerator
 BACKBONE = "backbone."
 OWN = ACCENTS, DETAILS, MEAN = f"{BACKBONE}accents", f"{BACKBONE}details", f"{BACKBONE}mean_planes"
 """Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
-WEIGHTS, STEPS, DISPLACEMENT, CONTOUR = "weights.", "steps.", "displacement", "contour"
+WEIGHTS, STEPS, DISPLACEMENT, CONTOUR, CALM = "weights.", "steps.", "displacement", "contour", "calm"
 LARGE = 1 << 16
 """Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
 
@@ -39,6 +39,8 @@ class StyleDifference:
     """(3, G, G, G) world units, added to every subject's forward field; None for generators that do not deform."""
     contour: Contour | None = None
     """The line around heads; None in styles without one."""
+    calm: float = 0.0
+    """How much of a sitter's own form of eyes and mouth is taken back, 0 to 1; see ``avatar.calm``."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a bundle stores: half precision, and large tensors in bytes."""
@@ -53,6 +55,8 @@ class StyleDifference:
             stored[DISPLACEMENT] = self.displacement.detach().half().cpu()
         if self.contour is not None:
             stored[CONTOUR] = self.contour.tensor()
+        if self.calm:
+            stored[CALM] = torch.tensor([self.calm])
         return stored
 
 
@@ -65,7 +69,7 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
     shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
     shapes |= _own_shapes(base)
     weights = {}
-    displacement = contour = None
+    displacement, contour, calm = None, None, 0.0
     for key, value in tensors.items():
         shape = shapes.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
         steps = tensors.get(STEPS + key.removeprefix(WEIGHTS))
@@ -77,12 +81,14 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
             displacement = value.float()
         elif key == CONTOUR and (found := read_contour(value.float())) is not None:
             contour = found
+        elif key == CALM and base.deforms and value.shape == (1,) and 0 <= float(value) <= 1:
+            calm = float(value)
         else:
             raise RefusedError(
                 f"The style {name!r} does not fit its base generator: {key} {tuple(value.shape)} has no place in it; "
                 "learn the style anew with `agile3d new-style`."
             )
-    return StyleDifference(weights, displacement, contour)
+    return StyleDifference(weights, displacement, contour, calm)
 
 
 def _fits(value: Tensor, steps: Tensor | None) -> bool:

@@ -1,7 +1,7 @@
 """Two styles -> one between them.
 
-A style is a difference of weights, a displacement and a contour, all linear, so a blend is their weighted sum: at 0 it
-is the first style, at 1 the second.
+A style is a difference of weights, a displacement, a contour and a calm, all linear, so a blend is their weighted sum:
+at 0 it is the first style, at 1 the second.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ def between(first: StyleDifference, second: StyleDifference, weight: float) -> S
         one, two = (torch.zeros_like(like) if side is None else side for side in sides)
         weights[name] = torch.lerp(one, two, weight)
     contour = contour_between(first.contour, second.contour, weight)
+    calm = (1 - weight) * first.calm + weight * second.calm
     moved = [side.displacement for side in (first, second)]
     if moved[0] is None and moved[1] is None:
-        return StyleDifference(weights, None, contour)
+        return StyleDifference(weights, None, contour, calm)
     like = next(field for field in moved if field is not None)
     one, two = (torch.zeros_like(like) if field is None else field for field in moved)
-    return StyleDifference(weights, torch.lerp(one, two, weight), contour)
+    return StyleDifference(weights, torch.lerp(one, two, weight), contour, calm)

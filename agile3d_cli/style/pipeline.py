@@ -40,7 +40,7 @@ from agile3d_cli.style.score import head_features, score_style
 from agile3d_cli.style.surfaces import all_heads
 from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import Transferred, transfer
-from agile3d_cli.stylizer import Progress
+from agile3d_cli.stylizer import DrawsFeatures, Progress
 
 FLAT = 0.7
 """Relief below which a style is said to flatten faces; round cartoons have 0.8."""
@@ -118,6 +118,7 @@ def learn_style(
     learnt = learn_from(pairs, base, pictures, displacement, settings, state, progress, log, together)
     clock.lap("transfer")
     difference = finished(base, learnt.difference, pictures, settings, progress)
+    difference = replace(difference, calm=_calm(base, material))
     clock.lap("finish")
     people = views_of(base, difference)
     scores = score_style(base, difference, as_batch(pictures, SIZE), progress)
@@ -206,6 +207,12 @@ def _displacement(base: BaseModel, material: Material) -> torch.Tensor | None:
     if not base.generator.deforms:
         return None
     return style_displacement(material.pairs, base, material.photos, material.stylizer)
+
+
+def _calm(base: BaseModel, material: Material) -> float:
+    stylizer = material.stylizer
+    drawn = stylizer.features_drawn if isinstance(stylizer, DrawsFeatures) else 0.0
+    return material.settings.calm * drawn if base.landmarks is not None else 0.0
 
 
 def _state(output: Path) -> Path:

@@ -61,6 +61,7 @@ def test_styles_without_shape_blend_without_shape() -> None:
     plain = StyleDifference({"w": torch.ones(2)}, None)
     assert between(plain, StyleDifference({}, None), 0.25).displacement is None
     assert between(plain, StyleDifference({}, None), 0.25).weights["w"].tolist() == [0.75, 0.75]
+    assert between(plain, StyleDifference({}, None, calm=0.8), 0.25).calm == 0.2
 
 
 def test_it_says_what_went_in(micro: BaseModel, pair: tuple[StyleBundle, StyleBundle]) -> None:

@@ -266,6 +266,8 @@ class TintConfig:
 class Tint:
     """A stylizer that darkens green and blue."""
 
+    features_drawn = 0.4
+
     def fit(self, exemplars: Sequence[Tensor], faces: FaceSampler, progress: Progress, seed: int = 0) -> None:
         batch = faces.sample(1, torch.Generator().manual_seed(seed))
         assert len(exemplars) == 5 and batch.landmarks.shape == (1, 468, 3)
@@ -341,6 +343,7 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     assert bundle.base.sha256 == micro.reference.sha256 and bundle.training["pairs"] == 20
     assert len(bundle.exemplars) == 5 and bundle.stylizer["name"] == "tint" and bundle.preview is not None
     assert bundle.preview.shape == (4 * KEPT_SIZE, 4 * KEPT_SIZE, 3)
+    assert float(bundle.tensors["calm"]) == pytest.approx(0.4 * TransferConfig().calm)
     assert whole.preview.is_file() and whole.report.is_file() and whole.stopped == "length"
     assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
     report = json.loads(whole.report.read_text())

@@ -468,6 +468,14 @@ def test_style_difference_round_trip() -> None:
     assert set(base.state_dict()) - set(same) == {"backbone.mean_planes"}
 
 
+def test_a_calm_is_stored_with_its_style() -> None:
+    stored = StyleDifference({}, None, calm=0.75).tensors()
+    assert read_difference(stored, made(MICRO), "mine").calm == 0.75
+    assert not StyleDifference({}, None).tensors() and read_difference({}, made(MICRO), "mine").calm == 0
+    with pytest.raises(RefusedError, match="calm"):
+        read_difference(stored, made(CONDITIONED), "mine")
+
+
 def test_a_contour_is_stored_with_its_style() -> None:
     line = Contour(0.01, 0.75, (0.125, 0.25, 0.5), 0.5)
     stored = StyleDifference({}, None, line).tensors()
@@ -536,6 +544,9 @@ def test_large_differences_are_stored_as_bytes(monkeypatch: pytest.MonkeyPatch) 
         ("weights.backbone.wings", torch.zeros(3)),
         ("weights.deformation.basis", torch.zeros(3, 3, 8, 8, 8)),
         ("displacement", torch.zeros(3, 9, 9, 9)),
+        ("calm", torch.tensor([1.5])),
+        ("calm", torch.tensor([float("nan")])),
+        ("calm", torch.tensor([0.5, 0.5])),
         ("backbone.mean_planes", torch.zeros(3, 4, 16, 16)),
     ],
 )

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from agile3d_linear.mesh import CHEEKS, MOUTH, OVAL, PARTS, Cover, cover, with_ring
+from agile3d_cli.face.outlines import MOUTH
+from agile3d_linear.mesh import CHEEKS, OVAL, PARTS, Cover, cover, with_ring
 from agile3d_linear.picture import ramp, sample
 from agile3d_linear.shape import TO_WORLD
 

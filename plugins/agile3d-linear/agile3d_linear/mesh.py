@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial import Delaunay
 from skimage.measure import points_in_poly
 
+from agile3d_cli.face.outlines import LEFT_EYE, MOUTH
 from agile3d_cli.face.template import face_template
 
 OVAL = (
@@ -20,13 +21,7 @@ OVAL = (
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 """Outline of the face mesh, clockwise from the top of the forehead."""
-LEFT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
-"""Edge of the lids."""
 LEFT_BROW = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
-MOUTH = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-"""Outer edge of the lips."""
-INNER_MOUTH = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-"""Inner edge of the lips."""
 CHEEKS = (50, 205, 101, 36, 118, 117, 280, 425, 330, 266, 347, 346)
 FOREHEAD = (151, 9, 108, 337, 69, 299)
 RING = 1.22

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agile3d_cli.face.outlines import LEFT_EYE, MOUTH
 from agile3d_linear.layout import Layout, fractions
-from agile3d_linear.mesh import LEFT_EYE, MOUTH, mirrored
+from agile3d_linear.mesh import mirrored
 from agile3d_linear.natural import WITHIN, Relative
 from agile3d_linear.picture import blur, sample
 from agile3d_linear.shape import symmetric

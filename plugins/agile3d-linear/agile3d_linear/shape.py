@@ -12,8 +12,9 @@ from functools import cache
 import numpy as np
 
 from agile3d_cli.face.landmarks import five_of
+from agile3d_cli.face.outlines import INNER_MOUTH, LEFT_EYE, MOUTH
 from agile3d_cli.face.template import face_template
-from agile3d_linear.mesh import INNER_MOUTH, LEFT_EYE, MOUTH, mirrored
+from agile3d_linear.mesh import mirrored
 
 TO_WORLD = np.array([1.0, -1.0, -1.0])
 """Picture axes (y down, z away) to world axes (y up, z towards the viewer)."""

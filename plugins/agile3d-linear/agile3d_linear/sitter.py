@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from agile3d_cli.face.outlines import LEFT_EYE, MOUTH
 from agile3d_linear.features import skin_likeness, skin_tone
 from agile3d_linear.layout import Layout
-from agile3d_linear.mesh import LEFT_BROW, LEFT_EYE, MOUTH, mirrored, with_ring
+from agile3d_linear.mesh import LEFT_BROW, mirrored, with_ring
 from agile3d_linear.picture import blur, fill, ramp
 from agile3d_linear.shape import freed
 from agile3d_linear.smooth import smooth

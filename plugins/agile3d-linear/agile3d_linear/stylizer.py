@@ -62,6 +62,11 @@ class LinearStylizer:
         """
         return torch.from_numpy(self._fitted()[0].shift).float()
 
+    @property
+    def features_drawn(self) -> float:
+        """How far the exemplars' eyes and mouths are drawn in place of the sitter's, 0 to 1."""
+        return 1 - self._fitted()[0].natural.share
+
     def fit(self, exemplars: Sequence[Tensor], faces: FaceSampler, progress: Progress, seed: int = 0) -> None:
         """Learns the style. Exemplars are aligned by the caller (``agile3d_cli.face.align``)."""
         pictures = [as_picture(exemplar) for exemplar in exemplars]

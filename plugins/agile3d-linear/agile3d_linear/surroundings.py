@@ -14,9 +14,10 @@ from skimage.draw import polygon2mask
 
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.matte import person_matte
+from agile3d_cli.face.outlines import LEFT_EYE
 from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import skin_likeness
-from agile3d_linear.mesh import LEFT_EYE, OVAL, mirrored
+from agile3d_linear.mesh import OVAL, mirrored
 from agile3d_linear.picture import blur, ramp, resize, sample
 from agile3d_linear.smooth import smooth
 from agile3d_linear.tone import style_hair, to_lab, to_rgb

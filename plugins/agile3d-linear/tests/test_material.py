@@ -11,11 +11,12 @@ from agile3d_linear.config import LinearConfig
 from agile3d_linear.features import PATCH, SKIN_SIZE
 from agile3d_linear.layout import Layout
 from agile3d_linear.material import LIGHTNESS, NO_MATERIAL, hair_over_skin, material_of, share_of_one
-from agile3d_linear.mesh import LEFT_EYE
 from agile3d_linear.shape import reference
 from agile3d_linear.sitter import Sitter
 from agile3d_linear.surroundings import redraw
 from agile3d_linear.tone import to_lab, to_rgb
+
+from agile3d_cli.face.outlines import LEFT_EYE
 
 ONE_MATERIAL = replace(NO_MATERIAL, share=1.0)
 

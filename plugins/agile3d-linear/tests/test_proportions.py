@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from agile3d_linear.layout import Layout, fractions
-from agile3d_linear.mesh import LEFT_EYE, MOUTH, mirrored
+from agile3d_linear.mesh import mirrored
 from agile3d_linear.natural import Relative
 from agile3d_linear.picture import blur, sample
 from agile3d_linear.proportions import proportions
 from agile3d_linear.shape import reference
+
+from agile3d_cli.face.outlines import LEFT_EYE, MOUTH
 
 LAYOUT = Layout(reference(), 128)
 REACH = 0.4
