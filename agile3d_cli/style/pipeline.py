@@ -42,6 +42,8 @@ from agile3d_cli.style.together import Together
 from agile3d_cli.style.transfer import Transferred, transfer
 from agile3d_cli.stylizer import DrawsFeatures, Progress
 
+SURFACES = "surfaces"
+"""The folder of traced heads, within that of unfinished work."""
 FLAT = 0.7
 """Relief below which a style is said to flatten faces; round cartoons have 0.8."""
 
@@ -179,7 +181,10 @@ def learn_from(
 ) -> Transferred:
     """The second half of the flow, up to what is learnt; arguments as of ``transfer``."""
     shown, brows = as_batch(pictures, SIZE), None
-    heads = None if base.imported else all_heads(pairs, base.generator, displacement, progress)
+    heads = None
+    if not base.imported:
+        place = state.parent / SURFACES
+        heads = (together or Together()).in_turn(lambda: all_heads(pairs, base, displacement, place, progress))
     if heads and settings.brows:
         pairs, brows = with_inked_brows(pairs, heads, base.generator, shown)
     wanted = head_features(shown) if settings.early and len(shown) > 1 else None

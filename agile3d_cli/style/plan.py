@@ -32,8 +32,8 @@ FINISH = 70.0
 PROGRAM = 1.15e9
 """Bytes of memory of the program with generator and stylizer."""
 TRACED, HEAD = 50, 1_950_000
-"""Bytes of memory of a traced pixel, places and shares of the samples that are kept, and of the features that a head's
-planes are made from, in half precision."""
+"""Bytes of a traced pixel, places and shares of the samples that are kept, in memory and on disk, and of memory for the
+features that a head's planes are made from, in half precision."""
 STORED_PIXEL = 8
 """Bytes of a stored pixel: three colours and coverage in half precision."""
 STORED_ROW = 10_000
@@ -101,13 +101,13 @@ def plan_style(
         "bundle": FINISH,
     }
     pixels = preset.size**2
-    row = STORED_PIXEL * pixels + STORED_ROW
+    row, traced = STORED_PIXEL * pixels + STORED_ROW, 0 if imported else preset.pairs * TRACED * pixels
     return Plan(
         pairs=preset.pairs,
         photos=photos,
         size=preset.size,
         steps=preset.steps,
         seconds={name: None if value is None else round(value, 1) for name, value in seconds.items()},
-        memory_bytes=round(PROGRAM + kept + preset.pairs * (row + TRACED * pixels + HEAD)),
-        disk_bytes=round((preset.pairs + 2 * photos) * row + STATE + RESULT),
+        memory_bytes=round(PROGRAM + kept + preset.pairs * (row + HEAD) + traced),
+        disk_bytes=round((preset.pairs + 2 * photos) * row + traced + STATE + RESULT),
     )

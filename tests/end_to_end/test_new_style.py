@@ -34,7 +34,7 @@ from agile3d_cli.licenses import LicenseNote
 from agile3d_cli.models.checkpoints import BaseModel, load_base
 from agile3d_cli.models.deformation import look_up
 from agile3d_cli.models.styled import DETAILS, stylized
-from agile3d_cli.style import augment, material, preview, score
+from agile3d_cli.style import augment, material, preview, score, surfaces
 from agile3d_cli.style.augment import Pairs, PhotoPairs
 from agile3d_cli.style.config import NewStyleConfig, Preset, TransferConfig
 from agile3d_cli.style.displacement import style_displacement
@@ -168,7 +168,7 @@ def learn(
     wanted: Tensor | None = None,
 ) -> Transferred:
     """The transfer, from the pairs' surfaces on."""
-    heads = all_heads(pairs, base.generator, field, silent)
+    heads = all_heads(pairs, base, field, state.parent / f"{state.name}-surfaces", silent)
     return transfer(pairs, heads, base, field, config, state, progress, log, wanted=wanted)
 
 
@@ -194,6 +194,37 @@ def test_an_interrupted_transfer_ends_with_the_same_bits(micro: BaseModel, pairs
     # Once more from the finished state: nothing is left to do.
     again = learn(pairs, micro, None, BRIEF, tmp_path / "parts", interrupted(0))
     assert all(torch.equal(again.difference.weights[k], whole.difference.weights[k]) for k in whole.difference.weights)
+
+
+def test_surfaces_are_traced_once(
+    micro: BaseModel, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[int] = []
+    monkeypatch.setattr(surfaces, "SHARD", 2)
+    trace = surfaces.trace
+    monkeypatch.setattr(surfaces, "trace", lambda *row: (traced.append(1), trace(*row))[1])
+    whole = all_heads(pairs, micro, None, tmp_path / "whole", silent)
+    assert len(traced) == len(pairs)
+
+    def stop(stage: str, share: float) -> None:
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        all_heads(pairs, micro, None, tmp_path / "parts", stop)
+    done = sum(1 for _ in (tmp_path / "parts").glob("*.safetensors"))
+    traced.clear()
+    found = all_heads(pairs, micro, None, tmp_path / "parts", silent)
+    assert done >= 2 and len(traced) == len(pairs) - 2 * done
+    for one, two in zip(whole, found, strict=True):
+        assert torch.equal(one.traced.points, two.traced.points) and torch.equal(one.traced.shares, two.traced.shares)
+        assert torch.equal(one.traced.alpha, two.traced.alpha) and torch.equal(one.ws, two.ws)
+        assert all(torch.equal(a, b) for a, b in zip(one.features, two.features, strict=True))
+    # Another shape has other surfaces.
+    traced.clear()
+    grid = micro.generator.deformation.config.grid
+    all_heads(pairs, micro, torch.full((3, grid, grid, grid), 0.01), tmp_path / "parts", silent)
+    assert len(traced) == len(pairs)
 
 
 def test_a_transfer_without_gain_stops_early_and_with_the_same_bits(

@@ -38,8 +38,8 @@ def pairs(base: BaseModel) -> Pairs:
 
 
 @pytest.fixture(scope="module")
-def heads(base: BaseModel, pairs: Pairs) -> list[Head]:
-    return all_heads(pairs, base.generator, None, lambda *_: None)
+def heads(base: BaseModel, pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> list[Head]:
+    return all_heads(pairs, base, None, tmp_path_factory.mktemp("surfaces"), lambda *_: None)
 
 
 @pytest.fixture(scope="module")
