@@ -36,7 +36,7 @@ FAINT = 1e-3
 def fitted(parts: Sequence[Exemplar], layout: Layout) -> np.ndarray:
     """(468, 3) how the landmarks of the style's average face move to where its features are drawn.
 
-    A feature that most exemplars do not show stays.
+    Brows stay, which people raise and which hair hides, and so does a feature that most exemplars do not show.
 
     Args:
         parts: the exemplars taken apart.
@@ -48,18 +48,19 @@ def fitted(parts: Sequence[Exemplar], layout: Layout) -> np.ndarray:
     points = layout.shape[:, :2]
     moves, shares = [np.zeros_like(points)], [np.full((len(points), 1), FAINT)]
     for index, name in enumerate(PARTS):
-        seen = [_ends(part.patches[index], part.places[index]) for part in parts if _is_drawn(part.patches[index])]
-        if 2 * len(seen) <= len(parts):
-            continue
         own = points[list(PARTS[name])]
+        away = np.linalg.norm(points[:, None] - own, axis=2).min(1, keepdims=True)
+        shares.append(np.exp(-((away / REACH) ** 2) / 2))
+        moves.append(np.zeros_like(points))
+        seen = [_ends(part.patches[index], part.places[index]) for part in parts if _is_drawn(part.patches[index])]
+        if name.endswith("brow") or 2 * len(seen) <= len(parts):
+            continue
         (left, low), (right, high) = np.median(seen, 0)
         stretch = np.clip([right - left, high - low] / np.ptp(own, axis=0), *STRETCH)
         if name.endswith("eye"):
             stretch = 1 + EYES * (stretch - 1)
         before, after = (own.max(0) + own.min(0)) / 2, np.array([left + right, low + high]) / 2
-        away = np.linalg.norm(points[:, None] - own, axis=2).min(1, keepdims=True)
-        shares.append(np.exp(-((away / REACH) ** 2) / 2))
-        moves.append(shares[-1] * ((stretch - 1) * (points - before) + after - before))
+        moves[-1] = shares[-1] * ((stretch - 1) * (points - before) + after - before)
     # A landmark of one feature follows that feature alone.
     whose = np.stack(shares) ** ALONE
     moved = (whose / whose.sum(0) * moves).sum(0)

@@ -19,7 +19,7 @@ from agile3d_linear.picture import ramp, sample
 from agile3d_linear.shape import TO_WORLD
 
 AROUND, CLOSE = 0.13, 0.06
-"""How far from its mesh points a feature may reach, eye distances; and where these lie at its edges."""
+"""How far from its mesh points a feature may reach, and eyes and mouths whose edges they lie at; eye distances."""
 HALF_WIDTH = 1.55
 CENTRE_DOWN = 0.42
 JAW_SIDE, UNDER_NOSE = 132, 2
@@ -45,7 +45,7 @@ class Layout:
     size: int
     """T, pixels."""
     around: float = AROUND
-    """How far from its mesh points a feature is looked for, eye distances."""
+    """How far from their mesh points eyes and mouth are looked for, eye distances."""
 
     @cached_property
     def half(self) -> Layout:
@@ -104,7 +104,8 @@ class Layout:
         """(5, T, T) bool: where each feature of ``PARTS`` is looked for; every pixel belongs to the nearest one."""
         distance = np.stack([ndimage.distance_transform_edt(~self.region(part)) for part in PARTS.values()])
         nearest = distance.argmin(0)
-        return (distance * self.pixel < self.around) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
+        reach = np.array([AROUND if name.endswith("brow") else self.around for name in PARTS])[:, None, None]
+        return (distance * self.pixel < reach) & (nearest[None] == np.arange(len(PARTS))[:, None, None])
 
     @cached_property
     def from_mouth(self) -> np.ndarray:

@@ -36,7 +36,9 @@ def face(stretch: dict[str, tuple[float, float]], rise: float = 0.0) -> np.ndarr
     return picture
 
 
-@pytest.mark.parametrize("stretch", [{}, {"eye": (1.4, 2.2), "mouth": (0.75, 0.9)}, {"mouth": (1.2, 1.0)}])
+@pytest.mark.parametrize(
+    "stretch", [{}, {"eye": (1.4, 2.2), "mouth": (0.75, 0.9)}, {"mouth": (1.2, 1.0), "brow": (0.7, 1.2)}]
+)
 def test_landmarks_reach_as_far_as_what_is_drawn(stretch: dict[str, tuple[float, float]]) -> None:
     moved = fitted([take_apart(face(stretch), LAYOUT)] * 3, LAYOUT)
     for name in PARTS:
@@ -44,6 +46,8 @@ def test_landmarks_reach_as_far_as_what_is_drawn(stretch: dict[str, tuple[float,
         wanted = np.array(stretch.get(name.split("_")[-1], (1, 1)))
         if name.endswith("eye"):
             wanted = 1 + EYES * (wanted - 1)
+        if name.endswith("brow"):
+            wanted = np.ones(2)
         np.testing.assert_allclose(after, before * wanted, atol=1.5 * LAYOUT.pixel, err_msg=name)
 
 
