@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -149,6 +150,8 @@ def learn_style(
     for sentence in notes[len(check.notes) :]:
         note(sentence)
     report = _write_report(output / "report.json", bundle, learnt.losses, clock.seconds, dataset, notes)
+    # They are large, and a longer run has surfaces of its own.
+    shutil.rmtree(work_folder(output) / SURFACES, ignore_errors=True)
     measured = _measured(scores)
     stopped = "early" if learnt.early else "length"
     files = (path, preview, report)

@@ -376,6 +376,7 @@ def test_exemplars_to_style_and_on_to_a_portrait(
     assert bundle.preview.shape == (4 * KEPT_SIZE, 4 * KEPT_SIZE, 3)
     assert float(bundle.tensors["calm"]) == pytest.approx(0.4 * TransferConfig().calm)
     assert whole.preview.is_file() and whole.report.is_file() and whole.stopped == "length"
+    assert not (tmp_path / "whole" / ".work" / "surfaces").exists()
     assert len(told) == 1 and "notes.txt" in told[0] and tuple(told) == whole.notes
     report = json.loads(whole.report.read_text())
     assert report["notes"] == told
