@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agile3d_cli import camera
 from agile3d_cli.avatar.config import InvertConfig
-from agile3d_cli.avatar.traced import densities_and_colours, held, trace
+from agile3d_cli.avatar.traced import Appearance, appearance, held, trace
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.landmarks import five_of
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
@@ -30,6 +30,8 @@ TONE = 4
 """Colours are compared as means over so many pixels along each side."""
 THICKNESS = 0.01
 """World units over which a place's density is judged."""
+BROWS = 2
+"""Brows, as ``heads.parts.PARTS`` counts them."""
 COVERED = 0.05
 """Pixels of which the head covers less stay the photo's."""
 
@@ -62,7 +64,8 @@ def resemble(
         traced = trace(generator, Subject(planes, backward, palette), origin[0], direction[0])
         covered = (traced.alpha > COVERED).nonzero()[:, 0]
         traced = held(generator, traced[covered])
-        solid = _solid(densities_and_colours(generator, planes, palette, traced)[0])
+        solid = _solid(appearance(generator, planes, palette, traced).density)
+    there = photo[0].flatten(1).T[covered] / 2 + 0.5
     black = torch.zeros(SIZE * SIZE, 3).to(ws)
     seen = black[:, 0].index_copy(0, covered, traced.alpha).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
     # What the latent stands for stays, and so do the shares of its choices: colours are the photo's already.
@@ -72,19 +75,27 @@ def resemble(
     optimizer = torch.optim.Adam([moved], lr=config.identity_rate, betas=(0.9, 0.98))
     for step in range(config.identity_steps):
         planes = generator.backbone(torch.cat([start + moved, kept], -1))
-        density, colour = densities_and_colours(generator, planes, palette, traced)
-        shown = black.index_copy(0, covered, colour).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
+        look = appearance(generator, planes, palette, traced)
+        shown = black.index_copy(0, covered, look.colour).T.reshape(1, 3, SIZE, SIZE) * 2 - 1
         # What the head does not cover stays the photo's, so that only the head can make the difference.
         image = seen * shown + (1 - seen) * photo
         loss = (embed_faces(image, five) - wanted).norm(dim=-1).mean()
         loss = loss + config.identity_tone * F.avg_pool2d(seen * (shown - photo), TONE).abs().mean()
-        loss = loss + config.identity_surface * (_solid(density) - solid).square().mean()
+        loss = loss + config.identity_surface * (_solid(look.density) - solid).square().mean()
+        loss = loss + config.identity_brows * _astray(look, there)
         loss = loss + config.identity_prior * moved.square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / config.identity_steps)
     return torch.cat([start + moved.detach(), kept], -1)
+
+
+def _astray(look: Appearance, photo: Tensor) -> Tensor:
+    """How much lighter the photo's pixels (P, 3) in [0, 1] are than what is shown, where that is brows."""
+    brows = look.parts[:, BROWS : BROWS + 1].sum(1)
+    lighter = (photo - look.colour).mean(1).clamp(min=0).detach()
+    return (brows * lighter).sum() / brows.sum().detach().clamp(min=1)
 
 
 def _solid(density: Tensor) -> Tensor:

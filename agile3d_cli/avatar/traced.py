@@ -82,15 +82,24 @@ def trace(generator: TriplaneGenerator, subject: Subject, origin: Tensor, direct
     return replace(traced, tone=tone.reshape(points.shape))
 
 
-def densities_and_colours(
-    generator: TriplaneGenerator, planes: Tensor, palette: Tensor | None, traced: Traced
-) -> tuple[Tensor, Tensor]:
-    """Densities (P, SAMPLES) at the places, and colours (P, 3) in [0, 1] that planes (1, 3, C, S, S) and a palette
-    (1, parts, 3) of their own give the pixels."""
+@dataclass(frozen=True)
+class Appearance:
+    """What planes show at P traced pixels."""
+
+    density: Tensor
+    """(P, SAMPLES) at the places."""
+    colour: Tensor
+    """(P, 3) in [0, 1]."""
+    parts: Tensor
+    """(P, parts) how much of each part."""
+
+
+def appearance(generator: TriplaneGenerator, planes: Tensor, palette: Tensor | None, traced: Traced) -> Appearance:
+    """What planes (1, 3, C, S, S) and a palette (1, parts, 3) of their own show at the pixels."""
     raw = _raw(generator, planes, traced)
     tone = None if palette is None else generator.decoder.tone(raw, palette)
     density = generator.decoder.density(raw[..., 0]).reshape(traced.shares.shape)
-    return density, _mixed(generator.decoder.colour(raw, tone), traced)
+    return Appearance(density, _mixed(generator.decoder.colour(raw, tone), traced), _parts(generator, raw, traced))
 
 
 def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced, palette: Tensor | None = None) -> Tensor:
@@ -108,8 +117,7 @@ def colours(generator: TriplaneGenerator, planes: Tensor, traced: Traced, palett
 
 def part_shares(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
     """How much of each part the pixels show, (P, parts), by planes (1, 3, C, S, S)."""
-    shares = generator.decoder.shares(_raw(generator, planes, traced))[0].T
-    return (traced.shares[..., None].to(shares) * shares.unflatten(0, traced.shares.shape)).sum(1)
+    return _parts(generator, _raw(generator, planes, traced), traced)
 
 
 def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor:
@@ -125,6 +133,12 @@ def _raw(generator: TriplaneGenerator, planes: Tensor, traced: Traced) -> Tensor
 def _decoded(generator: TriplaneGenerator, features: Tensor) -> Tensor:
     raw: Tensor = generator.decoder.raw(features)
     return raw
+
+
+def _parts(generator: TriplaneGenerator, raw: Tensor, traced: Traced) -> Tensor:
+    """``part_shares`` of the decoder's raw outputs."""
+    shares = generator.decoder.shares(raw)[0].T
+    return (traced.shares[..., None].to(shares) * shares.unflatten(0, traced.shares.shape)).sum(1)
 
 
 def _mixed(seen: Tensor, traced: Traced) -> Tensor:

@@ -17,12 +17,14 @@ from agile3d_cli.avatar.latents import build_head
 from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.render import GeneratorHead
-from agile3d_cli.avatar.resemble import resemble
+from agile3d_cli.avatar.resemble import BROWS, _astray, resemble
 from agile3d_cli.avatar.residual import add_roughness_gradient, roughness
 from agile3d_cli.avatar.search import _choosing, search_latent
+from agile3d_cli.avatar.traced import Appearance
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.config import FaceConfig
 from agile3d_cli.face.landmarks import five_of
+from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.models.checkpoints import BaseModel
 from agile3d_cli.models.deformation import look_up
 from agile3d_cli.models.encoder import Guess
@@ -267,3 +269,17 @@ def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tu
     config = dataclasses.replace(quick, search_steps=2, identity_steps=2, paint_steps=3, rays=16)
     invert(sitter[1], micro, config, WIDE, shares.append)
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 7
+
+
+def test_brows_astray_are_those_where_the_photo_is_lighter() -> None:
+    parts = torch.zeros(4, len(PARTS))
+    parts[:3, BROWS], parts[3, 0] = 1.0, 1.0
+    parts.requires_grad_(True)
+    colour = torch.tensor([0.2, 0.2, 0.6, 0.2])[:, None].expand(4, 3)
+    photo = torch.tensor([0.2, 0.7, 0.4, 0.9])[:, None].expand(4, 3)
+    astray = _astray(Appearance(torch.zeros(4, 1), colour, parts), photo)
+    # One of three pixels of brows is by 0.5 darker than the photo; the fourth is skin.
+    assert PARTS[BROWS] == "brows"
+    assert float(astray.detach()) == pytest.approx(0.5 / 3)
+    (slope,) = torch.autograd.grad(astray, parts)
+    assert slope[:, BROWS].tolist() == pytest.approx([0.0, 0.5 / 3, 0.0, 0.7 / 3], abs=1e-6)
