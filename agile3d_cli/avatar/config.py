@@ -137,8 +137,8 @@ class InvertConfig:
     """Weight of broad colours against the identity distance."""
     identity_surface: float = 3.0
     """Weight of the squared change of what is solid."""
-    identity_brows: float = 2.0
-    """Weight of how much lighter the photo is where brows are drawn: joined brows look dark enough from far."""
+    identity_brows: float = 6.0
+    """Weight of how much lighter the photo is where brows grow meanwhile: strong ones ran together over the nose."""
     identity_prior: float = 0.25
     """Weight of the mean squared way from the latent's styles."""
     paint_steps: int = 150

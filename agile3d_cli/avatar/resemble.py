@@ -32,6 +32,8 @@ THICKNESS = 0.01
 """World units over which a place's density is judged."""
 BROWS = 2
 """Brows, as ``heads.parts.PARTS`` counts them."""
+LIGHTER = 0.15
+"""Skin is lighter by more than that than dark brows are, and pale brows than what stands for them by less."""
 COVERED = 0.05
 """Pixels of which the head covers less stay the photo's."""
 
@@ -64,7 +66,8 @@ def resemble(
         traced = trace(generator, Subject(planes, backward, palette), origin[0], direction[0])
         covered = (traced.alpha > COVERED).nonzero()[:, 0]
         traced = held(generator, traced[covered])
-        solid = _solid(appearance(generator, planes, palette, traced).density)
+        look = appearance(generator, planes, palette, traced)
+        solid, brows = _solid(look.density), _brows(look)
     there = photo[0].flatten(1).T[covered] / 2 + 0.5
     black = torch.zeros(SIZE * SIZE, 3).to(ws)
     seen = black[:, 0].index_copy(0, covered, traced.alpha).reshape(1, 1, SIZE, SIZE).clamp(0, 1)
@@ -82,7 +85,7 @@ def resemble(
         loss = (embed_faces(image, five) - wanted).norm(dim=-1).mean()
         loss = loss + config.identity_tone * F.avg_pool2d(seen * (shown - photo), TONE).abs().mean()
         loss = loss + config.identity_surface * (_solid(look.density) - solid).square().mean()
-        loss = loss + config.identity_brows * _astray(look, there)
+        loss = loss + config.identity_brows * _astray(look, brows, there)
         loss = loss + config.identity_prior * moved.square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -91,11 +94,17 @@ def resemble(
     return torch.cat([start + moved.detach(), kept], -1)
 
 
-def _astray(look: Appearance, photo: Tensor) -> Tensor:
-    """How much lighter the photo's pixels (P, 3) in [0, 1] are than what is shown, where that is brows."""
-    brows = look.parts[:, BROWS : BROWS + 1].sum(1)
-    lighter = (photo - look.colour).mean(1).clamp(min=0).detach()
-    return (brows * lighter).sum() / brows.sum().detach().clamp(min=1)
+def _brows(look: Appearance) -> Tensor:
+    """How much of brows the pixels show, (P,)."""
+    return look.parts[:, BROWS : BROWS + 1].sum(1)
+
+
+def _astray(look: Appearance, before: Tensor, photo: Tensor) -> Tensor:
+    """By how much more than ``LIGHTER`` the photo's pixels (P, 3) in [0, 1] are lighter than what is shown, where brows
+    (P,) have grown."""
+    grown = (_brows(look) - before).clamp(min=0)
+    lighter = ((photo - look.colour).mean(1) - LIGHTER).clamp(min=0).detach()
+    return (grown * lighter).sum() / before.sum().clamp(min=1)
 
 
 def _solid(density: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from agile3d_cli.avatar.latents import build_head
 from agile3d_cli.avatar.likeness import fit_shape, landmarks_of
 from agile3d_cli.avatar.photo import photo_pixels
 from agile3d_cli.avatar.render import GeneratorHead
-from agile3d_cli.avatar.resemble import BROWS, _astray, resemble
+from agile3d_cli.avatar.resemble import BROWS, LIGHTER, _astray, resemble
 from agile3d_cli.avatar.residual import add_roughness_gradient, roughness
 from agile3d_cli.avatar.search import _choosing, search_latent
 from agile3d_cli.avatar.traced import Appearance
@@ -271,15 +271,17 @@ def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tu
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 7
 
 
-def test_brows_astray_are_those_where_the_photo_is_lighter() -> None:
+def test_brows_go_astray_where_they_grow_and_the_photo_is_lighter() -> None:
+    assert PARTS[BROWS] == "brows"
     parts = torch.zeros(4, len(PARTS))
     parts[:3, BROWS], parts[3, 0] = 1.0, 1.0
     parts.requires_grad_(True)
-    colour = torch.tensor([0.2, 0.2, 0.6, 0.2])[:, None].expand(4, 3)
-    photo = torch.tensor([0.2, 0.7, 0.4, 0.9])[:, None].expand(4, 3)
-    astray = _astray(Appearance(torch.zeros(4, 1), colour, parts), photo)
-    # One of three pixels of brows is by 0.5 darker than the photo; the fourth is skin.
-    assert PARTS[BROWS] == "brows"
-    assert float(astray.detach()) == pytest.approx(0.5 / 3)
+    before = torch.tensor([1.1, 0.4, 0.0, 0.5])
+    step = 0.3
+    light, wanted = [0.1, 0.1, 0.6, 0.1], [0.9, 0.1 + LIGHTER + step, 0.6 + LIGHTER / 2, 0.9]
+    colour, photo = (torch.tensor(row)[:, None].expand(4, 3) for row in (light, wanted))
+    astray = _astray(Appearance(torch.zeros(4, 1), colour, parts), before, photo)
+    # The first was a brow before, the third is nearly as dark in the photo, the fourth has become skin.
+    assert float(astray.detach()) == pytest.approx(0.6 * step / 2.0)
     (slope,) = torch.autograd.grad(astray, parts)
-    assert slope[:, BROWS].tolist() == pytest.approx([0.0, 0.5 / 3, 0.0, 0.7 / 3], abs=1e-6)
+    assert slope[:, BROWS].tolist() == pytest.approx([0.0, step / 2.0, 0.0, 0.0], abs=1e-6)
