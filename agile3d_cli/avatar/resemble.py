@@ -21,6 +21,7 @@ from agile3d_cli.avatar.config import InvertConfig
 from agile3d_cli.avatar.traced import Appearance, appearance, held, trace
 from agile3d_cli.face.align import AlignedFace
 from agile3d_cli.face.landmarks import five_of
+from agile3d_cli.heads.parts import PARTS
 from agile3d_cli.models.generator import Subject, TriplaneGenerator
 from agile3d_cli.models.identity import embed_faces
 
@@ -30,8 +31,7 @@ TONE = 4
 """Colours are compared as means over so many pixels along each side."""
 THICKNESS = 0.01
 """World units over which a place's density is judged."""
-BROWS = 2
-"""Brows, as ``heads.parts.PARTS`` counts them."""
+BROWS = PARTS.index("brows")
 LIGHTER = 0.15
 """Skin is lighter by more than that than dark brows are, and pale brows than what stands for them by less."""
 COVERED = 0.05

@@ -59,14 +59,18 @@ def all_heads(
     digest = hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in numbers)).hexdigest()
     stored = ShardSet(folder, {"base": base.reference.sha256, "size": size, "heads": digest})
 
-    def traced(numbers: Sequence[int]) -> Made:
+    def code(k: int) -> Tensor:
+        label = pairs.labels[k, None].to(like) if generator.config.label_dim else None
+        ws: Tensor = generator.mapping(pairs.z[k, None].to(like), label)
+        return ws
+
+    def traced(some: Sequence[int]) -> Made:
         rows = []
-        for k in numbers:
-            z, label = pairs.z[k, None].to(like), pairs.labels[k, None].to(like)
-            weights = generator.deformation.weights(z) if generator.deforms else None
-            planes = generator.backbone(generator.mapping(z, label if generator.config.label_dim else None))
-            origin, direction = camera.rays(label, size, size)
-            rows.append(trace(generator, Subject(planes, generator.backward(weights, moved)), origin[0], direction[0]))
+        for k in some:
+            weights = generator.deformation.weights(pairs.z[k, None].to(like)) if generator.deforms else None
+            subject = Subject(generator.backbone(code(k)), generator.backward(weights, moved))
+            origin, direction = camera.rays(pairs.labels[k, None].to(like), size, size)
+            rows.append(trace(generator, subject, origin[0], direction[0]))
             progress("surfaces", (k + 1) / len(pairs))
         return Made({name: torch.stack([getattr(row, name) for row in rows]).half() for name in NAMES})
 
@@ -75,9 +79,7 @@ def all_heads(
         shard = stored.shard(number, lambda some=some: traced(some.tolist()))  # type: ignore[misc]
         found = (shard.tensor(name).to(like.device) for name in NAMES)
         for k, points, shares, alpha in zip(some.tolist(), *found, strict=True):
-            z, label = pairs.z[k, None].to(like), pairs.labels[k, None].to(like)
-            ws = generator.mapping(z, label if generator.config.label_dim else None)
-            features = [x.half() for x in generator.backbone.features(ws)]
+            features = [x.half() for x in generator.backbone.features(code(k))]
             # Which part is where, and its tone, is learnt.
-            heads.append(Head(Traced(points, shares, alpha, None), ws, features))
+            heads.append(Head(Traced(points, shares, alpha, None), code(k), features))
     return heads

@@ -272,7 +272,6 @@ def test_progress_rises_to_one(quick: InvertConfig, micro: BaseModel, sitter: tu
 
 
 def test_brows_go_astray_where_they_grow_and_the_photo_is_lighter() -> None:
-    assert PARTS[BROWS] == "brows"
     parts = torch.zeros(4, len(PARTS))
     parts[:3, BROWS], parts[3, 0] = 1.0, 1.0
     parts.requires_grad_(True)
