@@ -90,7 +90,8 @@ class Styled:
         z = z.to(next(model.parameters()))
         ws = model.mapping(z)
         subject = model.subject(ws, model.deformation.weights(z), None if moved is None else moved[None].to(z))
-        return GeneratorHead(model, in_style(subject, model, self.painter, ws), self.difference.contour)
+        styled = in_style(subject, model, self.painter, ws)
+        return GeneratorHead(model, styled, self.difference.contour, self.difference.light)
 
 
 def lineless(model: Model) -> Model:

@@ -66,7 +66,8 @@ def build_head(
         calm = structure * style.calm * calming(base, latent.moved(base.generator))
         moved = calm if moved is None else moved + calm
     subject = latent.subject(base.generator, painter, moved, identity, color)
-    return GeneratorHead(base.generator, subject, style.contour and style.contour.faded(color))
+    contour = style.contour and style.contour.faded(color)
+    return GeneratorHead(base.generator, subject, contour, color * style.light)
 
 
 def open_style(bundle: StyleBundle, base: BaseModel) -> StyleDifference:

@@ -18,6 +18,7 @@ from torch import Tensor
 from agile3d_cli import camera
 from agile3d_cli.avatar.contour import with_contour
 from agile3d_cli.avatar.head import Rendering
+from agile3d_cli.avatar.relief import Relief
 from agile3d_cli.models.contour import Contour
 from agile3d_cli.models.generator import Look, Subject, TriplaneGenerator
 from agile3d_cli.models.volume import (
@@ -66,14 +67,18 @@ RAYS = 1 << 14
 class GeneratorHead:
     """One head of a generator as a ``Head``. Holds caches, so make one per subject and keep it.
 
-    A style's contour is drawn on its views; the field knows nothing of it.
+    A style's contour is drawn on its views; the field knows nothing of it. Its light is part of all colours.
     """
 
-    def __init__(self, generator: TriplaneGenerator, subject: Subject, contour: Contour | None = None):
-        self._generator, self._subject, self._contour = generator, subject, contour
+    def __init__(
+        self, generator: TriplaneGenerator, subject: Subject, contour: Contour | None = None, light: float = 0.0
+    ):
+        """``light`` is how strong the style's is, 0 for none."""
+        self._generator, self._subject, self._contour, self._light = generator, subject, contour, light
         self._outlines_hair = contour is not None and contour.hair > 0 and generator.config.parts > 0
         self._guide = self._make_guide()
         self._cells = self._make_cells()
+        self._relief = Relief(self._guide, self.box) if light else None
 
     @property
     def box(self) -> float:
@@ -91,7 +96,7 @@ class GeneratorHead:
         points = points.to(self._subject.planes)
         parts = [self._generator.field(self._subject, block[None]) for block in points.split(CHUNK)]
         density = torch.cat([d[0] for d, _ in parts])
-        return density, torch.cat([c[0, :, :3] for _, c in parts]).clamp(0, 1)
+        return density, self._lit(torch.cat([c[0, :, :3] for _, c in parts]), points)
 
     @torch.no_grad()
     def density(self, points: Tensor) -> Tensor:
@@ -157,15 +162,23 @@ class GeneratorHead:
         clear = share * (share > FAINT * whole)
         share = (clear * (whole / clear.sum(1, keepdim=True).clamp(min=TINY))).reshape(-1)[asked]
         total = depths.new_zeros(shape[0], colour.shape[1])
-        for look, own, rays in zip(looks, share.split(CHUNK), (asked // shape[1]).split(CHUNK), strict=True):
+        rows = (share.split(CHUNK), (asked // shape[1]).split(CHUNK), points[asked].split(CHUNK))
+        for look, own, rays, places in zip(looks, *rows, strict=True):
             kept = own.nonzero()[:, 0]
-            total.index_add_(0, rays[kept], own[kept, None] * self._colours(look.at(kept)))
+            total.index_add_(0, rays[kept], own[kept, None] * self._colours(look.at(kept), places[kept]))
         colour[chosen], alpha[chosen], depth[chosen] = total, pixels.alpha[0], pixels.depth[0]
 
-    def _colours(self, look: Look) -> Tensor:
-        """RGB (P, 3) of what was looked at; where hair gets a line, how much of it is hair as well, (P, 4)."""
-        seen = self._generator.colours(self._subject, look)[0, :, :3].clamp(0, 1)
+    def _colours(self, look: Look, points: Tensor) -> Tensor:
+        """RGB (P, 3) of what was looked at in world points (P, 3); where hair gets a line, how much of it is hair as
+        well, (P, 4)."""
+        seen = self._lit(self._generator.colours(self._subject, look)[0, :, :3], points)
         return torch.cat([seen, self._generator.hair(look).T], 1) if self._outlines_hair else seen
+
+    def _lit(self, colours: Tensor, points: Tensor) -> Tensor:
+        """Colours (P, 3) at world points (P, 3) as they are in the style's light, in [0, 1]."""
+        if self._relief is None:
+            return colours.clamp(0, 1)
+        return (colours.clamp(min=0) * torch.exp(self._light * self._relief(points))[:, None]).clamp(max=1)
 
     def looks(self, origin: Tensor, direction: Tensor, alpha: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Twice: which of the rays (R, 3) to ask for, (n,), and the depths (n, S) at which to ask the field.

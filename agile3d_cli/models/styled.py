@@ -4,7 +4,7 @@ A style is mostly a shift of means: other mean planes and plane outputs, which s
 how it looks, another map from traits to the colours of the parts, and a displacement of the mean head's space (big
 eyes, round head), which moves the base's surfaces. What it draws on faces is finer than planes are (details). The
 decoder stays, so that what is painted for one photo on the base keeps its meaning on every style. Line work follows the
-view, so a contour is drawn on pictures and not on the head.
+view, so a contour is drawn on pictures and not on the head. Light stands still before a head and models it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ BACKBONE = "backbone."
 OWN = ACCENTS, DETAILS, MEAN = f"{BACKBONE}accents", f"{BACKBONE}details", f"{BACKBONE}mean_planes"
 """Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
 WEIGHTS, STEPS, DISPLACEMENT, CONTOUR, CALM = "weights.", "steps.", "displacement", "contour", "calm"
+LIGHT = "light"
 LARGE = 1 << 16
 """Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
 
@@ -41,6 +42,8 @@ class StyleDifference:
     """The line around heads; None in styles without one."""
     calm: float = 0.0
     """How much of a sitter's own form of eyes and mouth is taken back, 0 to 1; see ``avatar.calm``."""
+    light: float = 0.0
+    """How strong the light is that models heads, 0 to 1; see ``avatar.relief``."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a bundle stores: half precision, and large tensors in bytes."""
@@ -55,9 +58,10 @@ class StyleDifference:
             stored[DISPLACEMENT] = self.displacement.detach().half().cpu()
         if self.contour is not None:
             stored[CONTOUR] = self.contour.tensor()
-        if self.calm:
-            stored[CALM] = torch.tensor([self.calm])
-        return stored
+        return stored | {name: torch.tensor([share]) for name, share in self._shares().items() if share}
+
+    def _shares(self) -> dict[str, float]:
+        return {CALM: self.calm, LIGHT: self.light}
 
 
 def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name: str) -> StyleDifference:
@@ -69,7 +73,7 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
     shapes = {name: tuple(value.shape) for name, value in base.named_parameters()}
     shapes |= _own_shapes(base)
     weights = {}
-    displacement, contour, calm = None, None, 0.0
+    displacement, contour, shares = None, None, {CALM: 0.0, LIGHT: 0.0}
     for key, value in tensors.items():
         shape = shapes.get(key.removeprefix(WEIGHTS)) if key.startswith(WEIGHTS) else None
         steps = tensors.get(STEPS + key.removeprefix(WEIGHTS))
@@ -81,14 +85,14 @@ def read_difference(tensors: Mapping[str, Tensor], base: TriplaneGenerator, name
             displacement = value.float()
         elif key == CONTOUR and (found := read_contour(value.float())) is not None:
             contour = found
-        elif key == CALM and base.deforms and value.shape == (1,) and 0 <= float(value) <= 1:
-            calm = float(value)
+        elif key in shares and base.deforms and value.shape == (1,) and 0 <= float(value) <= 1:
+            shares[key] = float(value)
         else:
             raise RefusedError(
                 f"The style {name!r} does not fit its base generator: {key} {tuple(value.shape)} has no place in it; "
                 "learn the style anew with `agile3d new-style`."
             )
-    return StyleDifference(weights, displacement, contour, calm)
+    return StyleDifference(weights, displacement, contour, shares[CALM], shares[LIGHT])
 
 
 def _fits(value: Tensor, steps: Tensor | None) -> bool:

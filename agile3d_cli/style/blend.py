@@ -1,7 +1,7 @@
 """Two styles -> one between them.
 
-A style is a difference of weights, a displacement, a contour and a calm, all linear, so a blend is their weighted sum:
-at 0 it is the first style, at 1 the second.
+A style is a difference of weights, a displacement, a contour, a calm and a light, all linear, so a blend is their
+weighted sum: at 0 it is the first style, at 1 the second.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def between(first: StyleDifference, second: StyleDifference, weight: float) -> S
         weights[name] = torch.lerp(one, two, weight)
     contour = contour_between(first.contour, second.contour, weight)
     calm = (1 - weight) * first.calm + weight * second.calm
+    light = (1 - weight) * first.light + weight * second.light
     moved = [side.displacement for side in (first, second)]
     if moved[0] is None and moved[1] is None:
-        return StyleDifference(weights, None, contour, calm)
+        return StyleDifference(weights, None, contour, calm, light)
     like = next(field for field in moved if field is not None)
     one, two = (torch.zeros_like(like) if field is None else field for field in moved)
-    return StyleDifference(weights, torch.lerp(one, two, weight), contour, calm)
+    return StyleDifference(weights, torch.lerp(one, two, weight), contour, calm, light)

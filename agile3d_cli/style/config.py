@@ -83,6 +83,8 @@ class TransferConfig:
     """Whether a line that the exemplars draw around heads is drawn on views, along hair too if that looks like them."""
     brows: bool = True
     """Whether brows are all of one colour where the exemplars' are and people look more like them for it."""
+    light: bool = True
+    """Whether a light models heads where people look more like the exemplars in it."""
     calm: float = 0.75
     """How much of a sitter's own form of eyes and mouth is taken back where the style draws these by itself, 0 to 1."""
     edges: float = 0.5

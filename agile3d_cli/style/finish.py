@@ -1,8 +1,9 @@
-"""A learnt style and its exemplars -> the lines they draw, which follow the view and so cannot be learnt from pairs.
+"""A learnt style and its exemplars -> lines, which follow the view and so cannot be learnt from pairs, and light.
 
 The line around heads is measured on the exemplars. The same line along hair cannot be, for among locks and shades
 nothing tells it from them: it is drawn on people of the generator, and kept where the style distance to the exemplars
-falls by more than chance.
+falls by more than chance. So is the light that models heads: exemplars are lit from here and there, and what is learnt
+from all of them is flat.
 """
 
 from __future__ import annotations
@@ -26,24 +27,43 @@ from agile3d_cli.style.score import PEOPLE, head_features
 from agile3d_cli.stylizer import Progress
 
 STAGE = "finishing the style"
+LIGHTS = 0.15, 0.3
+"""Strengths of light that are tried, the second where the first looks more like the exemplars."""
 
 
 @torch.no_grad()
 def finished(
     base: BaseModel, learnt: StyleDifference, exemplars: ExemplarSet, config: TransferConfig, progress: Progress
 ) -> StyleDifference:
-    """The style with its exemplars' lines, as far as ``config`` has them."""
+    """The style with its exemplars' lines and light, as far as ``config`` has them."""
     # An imported generator's views are shown as it makes them.
-    lined = config.contour and not base.imported
-    style = replace(learnt, contour=contour_of(exemplars.images) if lined else None)
+    if base.imported:
+        return learnt
+    style = replace(learnt, contour=contour_of(exemplars.images) if config.contour else None)
     pictures = as_batch(exemplars, SIZE)
-    if style.contour is None or len(pictures) < 2 or not base.generator.config.parts:
+    if len(pictures) < 2:
         return style
     progress(STAGE, 0.0)
-    tried = with_hairline(style)
-    before, after = _looks(base, style), _looks(base, tried)
+    wanted = head_features(pictures)
+    if style.contour is not None and base.generator.config.parts:
+        style = _nearest(base, style, [with_hairline(style)], wanted)
+    if config.light:
+        style = _nearest(base, style, [replace(style, light=light) for light in LIGHTS], wanted)
     progress(STAGE, 1.0)
-    return tried if style_gain(before, after, head_features(pictures)).low > 0 else style
+    return style
+
+
+def _nearest(base: BaseModel, style: StyleDifference, tries: list[StyleDifference], wanted: Tensor) -> StyleDifference:
+    """The one of ``tries`` that is nearest to the look ``wanted`` (M, D), of those that are nearer than ``style`` by
+    more than chance; they end with the first that is not."""
+    before, best, most = _looks(base, style), style, 0.0
+    for tried in tries:
+        gain = style_gain(before, _looks(base, tried), wanted)
+        if gain.low <= 0:
+            break
+        if gain.value > most:
+            best, most = tried, gain.value
+    return best
 
 
 def with_hairline(style: StyleDifference) -> StyleDifference:

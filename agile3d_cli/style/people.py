@@ -33,4 +33,4 @@ def people_in(base: BaseModel, difference: StyleDifference, count: int) -> Itera
         ws = generator.mapping(z)
         styled = in_style(generator.subject(ws, weights, moved), generator, painter, ws)
         plain = GeneratorHead(generator, generator.subject(ws, weights))
-        yield plain, GeneratorHead(generator, styled, difference.contour)
+        yield plain, GeneratorHead(generator, styled, difference.contour, difference.light)

@@ -62,6 +62,7 @@ def test_styles_without_shape_blend_without_shape() -> None:
     assert between(plain, StyleDifference({}, None), 0.25).displacement is None
     assert between(plain, StyleDifference({}, None), 0.25).weights["w"].tolist() == [0.75, 0.75]
     assert between(plain, StyleDifference({}, None, calm=0.8), 0.25).calm == 0.2
+    assert between(StyleDifference({}, None, light=0.4), plain, 0.25).light == pytest.approx(0.3)
 
 
 def test_it_says_what_went_in(micro: BaseModel, pair: tuple[StyleBundle, StyleBundle]) -> None:

@@ -468,12 +468,14 @@ def test_style_difference_round_trip() -> None:
     assert set(base.state_dict()) - set(same) == {"backbone.mean_planes"}
 
 
-def test_a_calm_is_stored_with_its_style() -> None:
-    stored = StyleDifference({}, None, calm=0.75).tensors()
-    assert read_difference(stored, made(MICRO), "mine").calm == 0.75
-    assert not StyleDifference({}, None).tensors() and read_difference({}, made(MICRO), "mine").calm == 0
-    with pytest.raises(RefusedError, match="calm"):
-        read_difference(stored, made(CONDITIONED), "mine")
+def test_calm_and_light_are_stored_with_their_style() -> None:
+    style = StyleDifference({}, None, calm=0.75, light=0.5)
+    assert read_difference(style.tensors(), made(MICRO), "mine") == style
+    plain = StyleDifference({}, None)
+    assert not plain.tensors() and read_difference({}, made(MICRO), "mine") == plain
+    for one in ("calm", "light"):
+        with pytest.raises(RefusedError, match=one):
+            read_difference({one: style.tensors()[one]}, made(CONDITIONED), "mine")
 
 
 def test_a_contour_is_stored_with_its_style() -> None:
@@ -547,6 +549,7 @@ def test_large_differences_are_stored_as_bytes(monkeypatch: pytest.MonkeyPatch) 
         ("calm", torch.tensor([1.5])),
         ("calm", torch.tensor([float("nan")])),
         ("calm", torch.tensor([0.5, 0.5])),
+        ("light", torch.tensor([-0.1])),
         ("backbone.mean_planes", torch.zeros(3, 4, 16, 16)),
     ],
 )
