@@ -8,6 +8,7 @@ from all of them is flat.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -29,6 +30,8 @@ from agile3d_cli.stylizer import Progress
 STAGE = "finishing the style"
 LIGHTS = 0.15, 0.3
 """Strengths of light that are tried, the second where the first looks more like the exemplars."""
+Tries = Callable[[StyleDifference], list[StyleDifference]]
+"""From a style to what is tried in its place, the best of which is kept."""
 
 
 @torch.no_grad()
@@ -40,30 +43,36 @@ def finished(
     if base.imported:
         return learnt
     style = replace(learnt, contour=contour_of(exemplars.images) if config.contour else None)
+    rounds: list[Tries] = []
+    if style.contour is not None and base.generator.config.parts:
+        rounds.append(lambda style: [with_hairline(style)])
+    if config.light:
+        rounds.append(lambda style: [replace(style, light=light) for light in LIGHTS])
     pictures = as_batch(exemplars, SIZE)
-    if len(pictures) < 2:
+    if len(pictures) < 2 or not rounds:
         return style
     progress(STAGE, 0.0)
-    wanted = head_features(pictures)
-    if style.contour is not None and base.generator.config.parts:
-        style = _nearest(base, style, [with_hairline(style)], wanted)
-    if config.light:
-        style = _nearest(base, style, [replace(style, light=light) for light in LIGHTS], wanted)
-    progress(STAGE, 1.0)
+    wanted, looks = head_features(pictures), _looks(base, style)
+    for number, tries in enumerate(rounds, 1):
+        style, looks = _nearest(base, style, looks, tries(style), wanted)
+        progress(STAGE, number / len(rounds))
     return style
 
 
-def _nearest(base: BaseModel, style: StyleDifference, tries: list[StyleDifference], wanted: Tensor) -> StyleDifference:
+def _nearest(
+    base: BaseModel, style: StyleDifference, looks: Tensor, tries: list[StyleDifference], wanted: Tensor
+) -> tuple[StyleDifference, Tensor]:
     """The one of ``tries`` that is nearest to the look ``wanted`` (M, D), of those that are nearer than ``style`` by
-    more than chance; they end with the first that is not."""
-    before, best, most = _looks(base, style), style, 0.0
+    more than chance, and how it looks; they end with the first that is not. ``looks`` is how ``style`` does."""
+    best, best_looks, most = style, looks, 0.0
     for tried in tries:
-        gain = style_gain(before, _looks(base, tried), wanted)
+        seen = _looks(base, tried)
+        gain = style_gain(looks, seen, wanted)
         if gain.low <= 0:
             break
         if gain.value > most:
-            best, most = tried, gain.value
-    return best
+            best, best_looks, most = tried, seen, gain.value
+    return best, best_looks
 
 
 def with_hairline(style: StyleDifference) -> StyleDifference:

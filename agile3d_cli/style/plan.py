@@ -27,8 +27,8 @@ SURFACE = 0.75
 """Seconds to trace a pair's pixels to the head's surface."""
 STEP = 0.24
 """Seconds of a step of the transfer."""
-FINISH = 70.0
-"""Seconds for scores, preview and files."""
+FINISH = 110.0
+"""Seconds for what is tried in the end, scores, preview and files."""
 PROGRAM = 1.15e9
 """Bytes of memory of the program with generator and stylizer."""
 TRACED, HEAD = 50, 1_950_000

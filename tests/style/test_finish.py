@@ -67,7 +67,7 @@ def test_a_line_along_hair_is_kept_if_it_looks_like_them(
     told: list[float] = []
     judged(monkeypatch, hair)
     style = finished(base, PLAIN, inked, TransferConfig(), lambda _, share: told.append(share))
-    assert style.contour is not None and style.contour.hair == max(hair, 0) and told == [0, 1]
+    assert style.contour is not None and style.contour.hair == max(hair, 0) and told == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize(("gain", "light"), [(5.0, LIGHTS[1]), (0.0, 0.0), (-5.0, 0.0), (14.0, LIGHTS[0])])
