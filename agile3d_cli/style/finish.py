@@ -28,10 +28,11 @@ from agile3d_cli.style.score import PEOPLE, head_features
 from agile3d_cli.stylizer import Progress
 
 STAGE = "finishing the style"
-LIGHTS = 0.15, 0.3
-"""Strengths of light that are tried, the second where the first looks more like the exemplars."""
+LIGHTS = 0.2, 0.4
+"""Strengths of light that are tried: light costs likeness, so no more is taken than looks clearly more like the
+exemplars."""
 Tries = Callable[[StyleDifference], list[StyleDifference]]
-"""From a style to what is tried in its place, the best of which is kept."""
+"""From a style to what is tried in its place, one after the other."""
 
 
 @torch.no_grad()
@@ -62,17 +63,14 @@ def finished(
 def _nearest(
     base: BaseModel, style: StyleDifference, looks: Tensor, tries: list[StyleDifference], wanted: Tensor
 ) -> tuple[StyleDifference, Tensor]:
-    """The one of ``tries`` that is nearest to the look ``wanted`` (M, D), of those that are nearer than ``style`` by
-    more than chance, and how it looks; they end with the first that is not. ``looks`` is how ``style`` does."""
-    best, best_looks, most = style, looks, 0.0
+    """The last of ``tries`` up to which each is nearer to the look ``wanted`` (M, D) than the one before by more than
+    chance, and how it looks; ``style`` itself, which looks as ``looks`` says, where the first is not."""
     for tried in tries:
         seen = _looks(base, tried)
-        gain = style_gain(looks, seen, wanted)
-        if gain.low <= 0:
+        if style_gain(looks, seen, wanted).low <= 0:
             break
-        if gain.value > most:
-            best, best_looks, most = tried, seen, gain.value
-    return best, best_looks
+        style, looks = tried, seen
+    return style, looks
 
 
 def with_hairline(style: StyleDifference) -> StyleDifference:
