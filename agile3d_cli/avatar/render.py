@@ -151,7 +151,8 @@ class GeneratorHead:
         # The neighbours are asked as well, for an interval takes its colour from both ends.
         asked = F.max_pool1d(there.float(), 3, 1, 1).reshape(-1).nonzero()[:, 0]
         points = (origin[chosen, None] + direction[chosen, None] * depths[..., None]).reshape(-1, 3)
-        looks = [self._generator.look(self._subject, part[None]) for part in points[asked].split(CHUNK)]
+        asked_points = points[asked].split(CHUNK)
+        looks = [self._generator.look(self._subject, part[None]) for part in asked_points]
         found = torch.cat([look.density[0] for look in looks]) if looks else points[:0, 0]
         density = depths.new_zeros(len(points)).index_copy(0, asked, found).reshape(shape) * there
         pixels = composite(density[None], density.new_zeros(1, *shape, 0), depths[None])
@@ -162,7 +163,7 @@ class GeneratorHead:
         clear = share * (share > FAINT * whole)
         share = (clear * (whole / clear.sum(1, keepdim=True).clamp(min=TINY))).reshape(-1)[asked]
         total = depths.new_zeros(shape[0], colour.shape[1])
-        rows = (share.split(CHUNK), (asked // shape[1]).split(CHUNK), points[asked].split(CHUNK))
+        rows = (share.split(CHUNK), (asked // shape[1]).split(CHUNK), asked_points)
         for look, own, rays, places in zip(looks, *rows, strict=True):
             kept = own.nonzero()[:, 0]
             total.index_add_(0, rays[kept], own[kept, None] * self._colours(look.at(kept), places[kept]))

@@ -24,8 +24,8 @@ from agile3d_cli.models.generator import Subject, TriplaneGenerator
 BACKBONE = "backbone."
 OWN = ACCENTS, DETAILS, MEAN = f"{BACKBONE}accents", f"{BACKBONE}details", f"{BACKBONE}mean_planes"
 """Names of the weights that a base may not have, see ``Backbone``: there they are zero."""
-WEIGHTS, STEPS, DISPLACEMENT, CONTOUR, CALM = "weights.", "steps.", "displacement", "contour", "calm"
-LIGHT = "light"
+WEIGHTS, STEPS = "weights.", "steps."
+DISPLACEMENT, CONTOUR, CALM, LIGHT = "displacement", "contour", "calm", "light"
 LARGE = 1 << 16
 """Numbers from which on a tensor is stored as bytes, and the size of a byte's step for each of its channels."""
 

@@ -8,7 +8,6 @@ from all of them is flat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -31,8 +30,6 @@ STAGE = "finishing the style"
 LIGHTS = 0.2, 0.4
 """Strengths of light that are tried: light costs likeness, so no more is taken than looks clearly more like the
 exemplars."""
-Tries = Callable[[StyleDifference], list[StyleDifference]]
-"""From a style to what is tried in its place, one after the other."""
 
 
 @torch.no_grad()
@@ -44,19 +41,18 @@ def finished(
     if base.imported:
         return learnt
     style = replace(learnt, contour=contour_of(exemplars.images) if config.contour else None)
-    rounds: list[Tries] = []
-    if style.contour is not None and base.generator.config.parts:
-        rounds.append(lambda style: [with_hairline(style)])
-    if config.light:
-        rounds.append(lambda style: [replace(style, light=light) for light in LIGHTS])
+    hair = style.contour is not None and base.generator.config.parts > 0
     pictures = as_batch(exemplars, SIZE)
-    if len(pictures) < 2 or not rounds:
+    if len(pictures) < 2 or not (hair or config.light):
         return style
     progress(STAGE, 0.0)
     wanted, looks = head_features(pictures), _looks(base, style)
-    for number, tries in enumerate(rounds, 1):
-        style, looks = _nearest(base, style, looks, tries(style), wanted)
-        progress(STAGE, number / len(rounds))
+    if hair:
+        style, looks = _nearest(base, style, looks, [with_hairline(style)], wanted)
+    progress(STAGE, 0.5)
+    if config.light:
+        style, _ = _nearest(base, style, looks, [replace(style, light=light) for light in LIGHTS], wanted)
+    progress(STAGE, 1.0)
     return style
 
 
